@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace kld {
+
+using Argv = std::vector<std::string>;
+
+struct ProcessResult {
+  int status = 0;  ///< exit status; 128+signal when a signal ended it
+  std::string out;
+  std::string err;
+};
+
+struct ProcessOptions {
+  std::chrono::milliseconds limit = std::chrono::minutes(2);
+  std::string input;
+  /// Called with each piece of standard output as it comes (which is then not collected).
+  std::function<void(std::string_view)> on_output;
+  /// Asked a few times a second; true ends the process and throws Interrupted.
+  std::function<bool()> stop;
+};
+
+/// Runs a program: no shell, LC_ALL=C, standard input from `input`. Throws Error when it cannot be started
+/// or passes its limit; a status other than 0 is the caller's to judge.
+ProcessResult run_process(const Argv& argv, const ProcessOptions& options = {});
+
+/// The same, but a status other than 0 is an Error with the program's own words.
+std::string run_checked(const Argv& argv, const ProcessOptions& options = {});
+
+/// As one would type it: words that need it in single quotes.
+std::string shell_line(const Argv& argv);
+
+}  // namespace kld

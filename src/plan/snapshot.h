@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "plan/plan.h"
+#include "plan/view.h"
+
+namespace kld::plan {
+
+/// A machine's definition as libvirt has it now and as its state filesystem has it.
+struct Definitions {
+  std::string current;  ///< inactive XML; empty without a domain
+  bool saved_exists = false;
+  std::string saved;    ///< contents of domain.xml
+};
+
+struct SnapshotRequest {
+  std::string machine;
+  std::string name;  ///< the part after '@'; empty: the time
+};
+
+/// "offline", "crash" or "saved": what a snapshot of the machine as it is now would be.
+std::string consistency(const Machine& machine);
+
+/// KIND-UTC, or KIND-UTC.N where a second repeats among `taken` (names without '@'). An empty kind: UTC alone.
+std::string fresh_snapshot_name(const std::string& kind, UnixTime now, const std::vector<std::string>& taken);
+
+/// True for exactly what fresh_snapshot_name makes with this kind.
+bool is_named(const std::string& short_name, const std::string& kind);
+
+/// The step that brings the saved definition up to date, nullopt when it is.
+std::optional<Step> save_definition(const Machine& machine, const Definitions& definitions);
+
+/// The step that snapshots all datasets of the machine at once.
+TakeSnapshots snapshot_all(const Machine& machine, const std::string& short_name, const std::string& by,
+                           const std::string& op);
+
+/// One atomic snapshot of all disks, firmware variables, TPM and definition. `taken`: snapshots it has already.
+Result plan_snapshot(const View& view, const SnapshotRequest& request, const Definitions& definitions,
+                     const std::vector<std::string>& taken, const std::vector<std::string>& block_jobs,
+                     const Fresh& fresh);
+
+/// A snapshot of the whole machine: the same name on its datasets.
+struct MachineSnapshot {
+  std::string name;
+  std::uint64_t createtxg = 0;
+  UnixTime creation = 0;
+  std::uint64_t used = 0;     ///< sum over the datasets
+  std::uint64_t written = 0;  ///< sum over the datasets
+  std::uint64_t holds = 0;
+  std::string consistency;
+  std::string by;
+  std::vector<std::string> clones;   ///< volumes first
+  std::vector<std::string> missing;  ///< datasets of the machine that lack it: it is not whole
+  std::vector<zfs::Snapshot> parts;
+};
+
+/// By createtxg, oldest first.
+std::vector<MachineSnapshot> machine_snapshots(const Machine& machine, const std::vector<zfs::Snapshot>& snapshots);
+
+/// `given` as a user may write it: "S", "@S", "web@S" or "rpool/vms/web@S". A Refusal when it is another machine's.
+std::variant<std::string, Refusal> snapshot_argument(const Machine& machine, const std::string& given);
+
+/// Destroys one snapshot of the whole machine; refused while it has clones or holds.
+Result plan_snapshot_delete(const View& view, const std::string& machine, const std::string& given,
+                            const std::vector<zfs::Snapshot>& snapshots, const Fresh& fresh);
+
+}  // namespace kld::plan

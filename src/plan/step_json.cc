@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "plan/step.h"
+
+namespace kld::plan {
+
+using Json = nlohmann::json;
+
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(CreateFilesystem, name, properties)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(CreateVolume, name, size, properties)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(CloneOf, snapshot, name, properties)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(CloneDatasets, clones)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(TakeSnapshots, names, properties)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(CopyDataset, snapshot, name, properties)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(MountPoint, filesystem, directory)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(MountFilesystems, mounts)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(UnmountFilesystems, mounts)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(AwaitDevices, volumes)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(AwaitUnused, volumes)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(File, path, content, existed, previous)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(WriteFiles, files)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Seed, path, documents)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(WriteSeeds, seeds)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(WriteImage, image, format, volume, size)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(CopyFiles, from, to)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(MoveAside, from, to)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RenameDataset, from, to, guid)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SetProperties, dataset, properties, previous)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DomainDefinition, name, uuid, xml)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DefineDomains, domains)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(UndefineDomains, domains)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RedefineDomain, now, before)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DomainName, name, uuid)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SetAutostart, domain, autostart)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(StartDomain, domain)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(StopDomain, domain, graceful_seconds)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DiscardSaved, domain)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Doomed, name, guid, directory)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DestroyDatasets, datasets)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DoomedSnapshot, name, guid)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DestroySnapshots, snapshots, if_unused)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DestroyOwn, datasets, snapshots, op)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RestoreFiles, files)
+
+namespace {
+
+// The words of the journal and of --json, in the order of Step's alternatives.
+constexpr const char* kActs[] = {
+    "create-filesystem", "create-volume",   "clone-datasets",  "take-snapshots",   "copy-dataset",
+    "mount-filesystems", "unmount-filesystems", "await-devices", "await-unused",   "write-files",
+    "write-seeds",       "write-image",     "copy-files",      "move-aside",       "rename-dataset",
+    "set-properties",    "define-domains",  "undefine-domains", "redefine-domain", "set-autostart",
+    "start-domain",      "stop-domain",     "discard-saved",   "destroy-datasets", "destroy-snapshots",
+    "destroy-own",       "restore-files"};
+static_assert(std::size(kActs) == std::variant_size_v<Step>);
+
+template <std::size_t Index = 0>
+Step read_alternative(std::size_t index, const Json& json) {
+  if constexpr (Index < std::variant_size_v<Step>) {
+    if (index == Index) return json.get<std::variant_alternative_t<Index, Step>>();
+    return read_alternative<Index + 1>(index, json);
+  } else {
+    throw Error("a step of an unknown kind");
+  }
+}
+
+}  // namespace
+
+Json to_json(const Step& step) {
+  Json json = std::visit([](const auto& act) { return Json(act); }, step);
+  json["act"] = kActs[step.index()];
+  return json;
+}
+
+Step step_from_json(const Json& json) {
+  try {
+    const auto act = json.at("act").get<std::string>();
+    for (std::size_t index = 0; index < std::size(kActs); ++index) {
+      if (act == kActs[index]) return read_alternative(index, json);
+    }
+    throw Error(fmt::format("a step of an unknown kind: '{}'", act));
+  } catch (const Json::exception& problem) {
+    throw Error(fmt::format("a step that cannot be read: {}", problem.what()));
+  }
+}
+
+}  // namespace kld::plan

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "zfs/change.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <libzfs_core.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <mutex>
+#include <thread>
+
+#include "base/error.h"
+#include "base/process.h"
+#include "zfs/dataset.h"
+#include "zfs/nvlist.h"
+
+namespace kld::zfs {
+namespace {
+
+std::string words(int problem) {
+  switch (problem) {
+    case EBUSY:
+      return "it is busy";
+    case EEXIST:
+      return "it exists already";
+    case ENOENT:
+      return "it does not exist";
+    case EDQUOT:
+      return "a quota is reached";
+    case ENOSPC:
+      return "the pool is out of space";
+    case EROFS:
+      return "the pool is read-only";
+    case EACCES:
+      return "its encryption key is not loaded";
+    case EXDEV:
+      return "the datasets lie in different pools";
+    default:
+      return std::strerror(problem);
+  }
+}
+
+/// The one door for libzfs_core's failures.
+void check(int problem, const std::string& doing) {
+  if (problem != 0) throw Error(fmt::format("cannot {}: {}", doing, words(problem)));
+}
+
+void open_library() {
+  static std::once_flag once;
+  static int problem = 0;
+  std::call_once(once, [] { problem = libzfs_core_init(); });
+  if (problem != 0) throw Error("ZFS is not loaded on this host", "load it with 'modprobe zfs'");
+}
+
+/// First name in a call's error list, with its own reason.
+void check_each(int problem, nvlist_t* raw_errors, const std::string& doing) {
+  const Nvlist errors(raw_errors);
+  if (problem == 0) return;
+  nvpair_t* first = errors ? nvlist_next_nvpair(errors.get(), nullptr) : nullptr;
+  std::int32_t reason = problem;
+  if (first != nullptr && nvpair_value_int32(first, &reason) == 0 &&
+      std::string(nvpair_name(first)) != "N_MORE_ERRORS") {
+    check(reason, fmt::format("{} '{}'", doing, nvpair_name(first)));
+  }
+  check(problem, doing);
+}
+
+class Descriptor {
+ public:
+  explicit Descriptor(int fd) : fd_(fd) {}
+  ~Descriptor() { reset(); }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int get() const { return fd_; }
+  void reset() {
+    if (fd_ >= 0) ::close(fd_);
+    fd_ = -1;
+  }
+
+ private:
+  int fd_;
+};
+
+}  // namespace
+
+void create_filesystem(const std::string& name, const Properties& properties) {
+  open_library();
+  check(lzc_create(name.c_str(), LZC_DATSET_TYPE_ZFS, native(properties).get(), nullptr, 0),
+        fmt::format("create filesystem '{}'", name));
+}
+
+void create_volume(const std::string& name, std::uint64_t size, const Properties& properties) {
+  open_library();
+  Properties all = properties;
+  all["volsize"] = std::to_string(size);
+  check(lzc_create(name.c_str(), LZC_DATSET_TYPE_ZVOL, native(all).get(), nullptr, 0),
+        fmt::format("create volume '{}'", name));
+}
+
+void clone(const std::string& snapshot, const std::string& name, const Properties& properties) {
+  open_library();
+  check(lzc_clone(name.c_str(), snapshot.c_str(), native(properties).get()),
+        fmt::format("clone '{}' as '{}'", snapshot, name));
+}
+
+void snapshot(const std::vector<std::string>& names, const Properties& user_properties) {
+  open_library();
+  nvlist_t* errors = nullptr;
+  const int problem = lzc_snapshot(name_set(names).get(), native(user_properties).get(), &errors);
+  check_each(problem, errors, "take snapshot");
+}
+
+void destroy_snapshots_if_present(const std::vector<std::string>& names) {
+  if (names.empty()) return;
+  open_library();
+  nvlist_t* errors = nullptr;
+  const int problem = lzc_destroy_snaps(name_set(names).get(), B_FALSE, &errors);
+  check_each(problem, errors, "destroy snapshot");
+}
+
+void destroy_if_present(const std::string& name, int busy_wait_ms) {
+  open_library();
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(busy_wait_ms);
+  for (;;) {
+    const int problem = lzc_destroy(name.c_str());
+    if (problem == 0 || problem == ENOENT) return;
+    if (problem != EBUSY || std::chrono::steady_clock::now() >= deadline) {
+      check(problem, fmt::format("destroy '{}'", name));
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+}
+
+void rename(const std::string& from, const std::string& to) {
+  open_library();
+  check(lzc_rename(from.c_str(), to.c_str()), fmt::format("rename '{}' to '{}'", from, to));
+}
+
+bool exists(const std::string& name) {
+  open_library();
+  return lzc_exists(name.c_str()) == B_TRUE;
+}
+
+void sync(const std::string& pool) {
+  open_library();
+  nvlist_t* out = nullptr;
+  // The name may not carry a dataset; "force" waits for a group even when nothing is dirty: not wanted.
+  const Nvlist arguments = make_nvlist();
+  check(lzc_sync(pool.c_str(), arguments.get(), &out), fmt::format("sync pool '{}'", pool));
+  const Nvlist ignored(out);
+}
+
+void set_properties(const std::string& name, const Properties& properties) {
+  Argv set = {"zfs", "set"};
+  for (const auto& [key, value] : properties) {
+    if (value.empty()) {
+      run_checked({"zfs", "inherit", key, name});
+    } else {
+      set.push_back(key + "=" + value);
+    }
+  }
+  if (set.size() == 2) return;
+  set.push_back(name);
+  run_checked(set);
+}
+
+std::uint64_t send_size(const std::string& snapshot) {
+  open_library();
+  std::uint64_t size = 0;
+  check(lzc_send_space(
+            snapshot.c_str(), nullptr,
+            static_cast<lzc_send_flags>(LZC_SEND_FLAG_LARGE_BLOCK | LZC_SEND_FLAG_COMPRESS | LZC_SEND_FLAG_EMBED_DATA),
+            &size),
+        fmt::format("estimate the size of '{}'", snapshot));
+  return size;
+}
+
+void copy(const std::string& snapshot, const std::string& target, const Properties& properties,
+          const std::function<void(std::uint64_t)>& progress) {
+  open_library();
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) throw Error(fmt::format("cannot make a pipe: {}", std::strerror(errno)));
+  Descriptor read_end(ends[0]);
+  Descriptor write_end(ends[1]);
+  ::fcntl(read_end.get(), F_SETPIPE_SZ, 1 << 20);
+
+  constexpr auto kFlags =
+      static_cast<lzc_send_flags>(LZC_SEND_FLAG_LARGE_BLOCK | LZC_SEND_FLAG_COMPRESS | LZC_SEND_FLAG_EMBED_DATA);
+  std::atomic<int> send_problem{0};
+  std::atomic<bool> sending{true};
+  std::thread sender([&] {
+    send_problem = lzc_send(snapshot.c_str(), nullptr, write_end.get(), kFlags);
+    sending = false;
+    write_end.reset();
+  });
+  std::atomic<bool> receiving{true};
+  std::thread watcher([&] {
+    while (receiving && sending) {
+      if (progress) progress(lzc_send_progress(write_end.get()));
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    }
+  });
+  const std::string received = target + snapshot.substr(snapshot.find('@'));
+  std::uint64_t read_bytes = 0;
+  std::uint64_t error_flags = 0;
+  std::uint64_t action_handle = 0;
+  nvlist_t* errors = nullptr;
+  const int receive_problem = lzc_receive_with_cmdprops(received.c_str(), nullptr, native(properties).get(), nullptr, 0,
+                                                        nullptr, B_FALSE, B_FALSE, B_FALSE, read_end.get(), nullptr, -1,
+                                                        &read_bytes, &error_flags, &action_handle, &errors);
+  const Nvlist ignored(errors);
+  receiving = false;
+  read_end.reset();  // a sender that still writes ends with EPIPE
+  watcher.join();
+  sender.join();
+  if (receive_problem != 0) check(receive_problem, fmt::format("copy '{}' to '{}'", snapshot, target));
+  check(send_problem, fmt::format("send '{}'", snapshot));
+  destroy_snapshots_if_present({received});
+}
+
+}  // namespace kld::zfs

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// What changes ZFS: libzfs_core's calls as functions that throw. Idempotent ones say so in their name.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "zfs/properties.h"
+
+namespace kld::zfs {
+
+void create_filesystem(const std::string& name, const Properties& properties);
+/// `size` in bytes, a multiple of `volblocksize`. Sparse unless `properties` hold a refreservation.
+void create_volume(const std::string& name, std::uint64_t size, const Properties& properties);
+void clone(const std::string& snapshot, const std::string& name, const Properties& properties);
+/// One call, one transaction group of one pool: all or none.
+void snapshot(const std::vector<std::string>& names, const Properties& user_properties);
+/// One call. Snapshots that are gone already count as destroyed.
+void destroy_snapshots_if_present(const std::vector<std::string>& names);
+/// Waits out a busy dataset for `busy_wait_ms`. A dataset that is gone counts as destroyed. It must have no snapshots.
+void destroy_if_present(const std::string& name, int busy_wait_ms);
+void rename(const std::string& from, const std::string& to);
+bool exists(const std::string& name);
+/// Waits until everything written so far is on disk and accounted for.
+void sync(const std::string& pool);
+/// Sets local properties; an empty value inherits instead. User properties and native ones, by `zfs set`/`zfs inherit`.
+void set_properties(const std::string& name, const Properties& properties);
+/// A full copy of `snapshot` as `target`, sent and received in this process. `progress` hears of bytes sent; the
+/// received snapshot is destroyed at the end, so that the copy is independent and bare.
+void copy(const std::string& snapshot, const std::string& target, const Properties& properties,
+          const std::function<void(std::uint64_t)>& progress);
+/// Bytes that a full send of the snapshot is estimated to take.
+std::uint64_t send_size(const std::string& snapshot);
+
+}  // namespace kld::zfs

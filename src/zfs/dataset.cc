@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "zfs/dataset.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+
+#include "base/error.h"
+#include "base/process.h"
+
+namespace kld::zfs {
+namespace {
+
+constexpr std::array kUserProperties = {property::machine, property::disk, property::op,        property::clone_origin,
+                                        property::golden,  property::kept, property::replica_of};
+constexpr std::array kSnapshotProperties = {property::by, property::consistency, property::op};
+
+std::vector<std::string_view> split(std::string_view text, char separator) {
+  std::vector<std::string_view> parts;
+  std::size_t start = 0;
+  while (start <= text.size()) {
+    const std::size_t end = std::min(text.find(separator, start), text.size());
+    parts.push_back(text.substr(start, end - start));
+    start = end + 1;
+  }
+  return parts;
+}
+
+template <typename Row>
+void for_each_line(std::string_view text, std::size_t columns, Row&& row) {
+  for (const auto line : split(text, '\n')) {
+    if (line.empty()) continue;
+    const auto fields = split(line, '\t');
+    if (fields.size() != columns) {
+      throw Error(fmt::format("unexpected line from zfs ({} fields, {} expected): {}", fields.size(), columns, line));
+    }
+    row(fields);
+  }
+}
+
+std::uint64_t number(std::string_view field) {
+  if (field == "-" || field == "none" || field.empty()) return 0;
+  std::uint64_t value = 0;
+  const auto [end, problem] = std::from_chars(field.data(), field.data() + field.size(), value);
+  if (problem != std::errc() || end != field.data() + field.size()) {
+    throw Error(fmt::format("unexpected number from zfs: '{}'", field));
+  }
+  return value;
+}
+
+double ratio(std::string_view field) {
+  if (!field.empty() && field.back() == 'x') field.remove_suffix(1);
+  double value = 1.0;
+  const auto [end, problem] = std::from_chars(field.data(), field.data() + field.size(), value);
+  return problem == std::errc() && end == field.data() + field.size() ? value : 1.0;
+}
+
+std::string unless_dash(std::string_view field) { return field == "-" ? std::string() : std::string(field); }
+
+template <typename Names>
+Properties user_properties(const Names& names, const std::vector<std::string_view>& fields, std::size_t first) {
+  Properties result;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if (fields[first + i] != "-") result[names[i]] = std::string(fields[first + i]);
+  }
+  return result;
+}
+
+constexpr std::array kColumns = {"name",    "type",          "guid",          "createtxg",    "origin",
+                                 "used",    "referenced",    "volsize",       "volblocksize", "refreservation",
+                                 "written", "compressratio", "mountpoint",    "mounted",      "canmount",
+                                 "volmode", "keystatus",     "encryptionroot"};
+constexpr std::array kSnapshotColumns = {"name", "guid", "createtxg", "creation", "userrefs", "clones"};
+constexpr std::array kSnapshotSizes = {"used", "referenced", "written"};
+
+template <typename... Lists>
+std::string columns(const Lists&... lists) {
+  std::string result;
+  const auto add = [&](const auto& list) {
+    for (const auto* name : list) result += (result.empty() ? "" : ",") + std::string(name);
+  };
+  (add(lists), ...);
+  return result;
+}
+
+bool is_missing(const ProcessResult& result) {
+  return result.err.find("does not exist") != std::string::npos || result.err.find("no such pool") != std::string::npos;
+}
+
+[[noreturn]] void fail(const std::string& what, const ProcessResult& result) {
+  std::string words = result.err.substr(0, result.err.find('\n'));
+  if (words.find("ZFS modules") != std::string::npos || words.find("/dev/zfs") != std::string::npos) {
+    throw Error("ZFS is not loaded on this host", "load it with 'modprobe zfs'");
+  }
+  throw Error(fmt::format("{}: {}", what, words.empty() ? fmt::format("exit status {}", result.status) : words));
+}
+
+}  // namespace
+
+std::string Dataset::property(const std::string& name_of) const {
+  const auto found = user.find(name_of);
+  return found == user.end() ? std::string() : found->second;
+}
+
+std::string Snapshot::property(const std::string& name_of) const {
+  const auto found = user.find(name_of);
+  return found == user.end() ? std::string() : found->second;
+}
+
+std::string Snapshot::dataset() const { return name.substr(0, name.find('@')); }
+std::string Snapshot::short_name() const {
+  const auto at = name.find('@');
+  return at == std::string::npos ? std::string() : name.substr(at + 1);
+}
+
+std::string pool_of(std::string_view dataset) { return std::string(dataset.substr(0, dataset.find_first_of("/@"))); }
+
+std::string last_component(std::string_view dataset) {
+  const auto slash = dataset.rfind('/');
+  return std::string(slash == std::string_view::npos ? dataset : dataset.substr(slash + 1));
+}
+
+std::string parent_of(std::string_view dataset) {
+  const auto slash = dataset.rfind('/');
+  return slash == std::string_view::npos ? std::string() : std::string(dataset.substr(0, slash));
+}
+
+bool is_below(std::string_view dataset, std::string_view ancestor) {
+  return dataset.size() > ancestor.size() && dataset.substr(0, ancestor.size()) == ancestor &&
+         dataset[ancestor.size()] == '/';
+}
+
+std::vector<Dataset> parse_datasets(std::string_view text) {
+  std::vector<Dataset> result;
+  for_each_line(text, kColumns.size() + kUserProperties.size(), [&](const std::vector<std::string_view>& field) {
+    Dataset dataset;
+    dataset.name = field[0];
+    dataset.kind = field[1] == "volume" ? Kind::volume : Kind::filesystem;
+    dataset.guid = number(field[2]);
+    dataset.createtxg = number(field[3]);
+    dataset.origin = unless_dash(field[4]);
+    dataset.used = number(field[5]);
+    dataset.referenced = number(field[6]);
+    dataset.volsize = number(field[7]);
+    dataset.volblocksize = number(field[8]);
+    dataset.refreservation = number(field[9]);
+    dataset.written = number(field[10]);
+    dataset.compressratio = ratio(field[11]);
+    dataset.mountpoint = unless_dash(field[12]);
+    dataset.mounted = field[13] == "yes";
+    dataset.can_mount = field[14] != "off";
+    dataset.volmode = unless_dash(field[15]);
+    dataset.key_missing = field[16] == "unavailable";
+    dataset.encryption_root = unless_dash(field[17]);
+    dataset.available = number(field[18]);
+    dataset.user = user_properties(kUserProperties, field, kColumns.size());
+    result.push_back(std::move(dataset));
+  });
+  return result;
+}
+
+std::vector<Snapshot> parse_snapshots(std::string_view text, bool sizes) {
+  std::vector<Snapshot> result;
+  const std::size_t first_user = kSnapshotColumns.size() + (sizes ? kSnapshotSizes.size() : 0);
+  for_each_line(text, first_user + kSnapshotProperties.size(), [&](const std::vector<std::string_view>& field) {
+    Snapshot snapshot;
+    snapshot.name = field[0];
+    snapshot.guid = number(field[1]);
+    snapshot.createtxg = number(field[2]);
+    snapshot.creation = static_cast<UnixTime>(number(field[3]));
+    snapshot.holds = number(field[4]);
+    if (field[5] != "-" && !field[5].empty()) {
+      for (const auto clone : split(field[5], ',')) snapshot.clones.emplace_back(clone);
+    }
+    if (sizes) {
+      snapshot.used = number(field[6]);
+      snapshot.referenced = number(field[7]);
+      snapshot.written = number(field[8]);
+    }
+    snapshot.user = user_properties(kSnapshotProperties, field, first_user);
+    result.push_back(std::move(snapshot));
+  });
+  std::stable_sort(result.begin(), result.end(), [](const Snapshot& a, const Snapshot& b) {
+    return a.createtxg != b.createtxg ? a.createtxg < b.createtxg : a.name < b.name;
+  });
+  return result;
+}
+
+std::vector<Pool> parse_pools(std::string_view text) {
+  std::vector<Pool> result;
+  for_each_line(text, 6, [&](const std::vector<std::string_view>& field) {
+    Pool pool;
+    pool.name = field[0];
+    pool.size = number(field[1]);
+    pool.allocated = number(field[2]);
+    pool.free = number(field[3]);
+    pool.health = field[4];
+    pool.readonly = field[5] == "on";
+    result.push_back(std::move(pool));
+  });
+  return result;
+}
+
+std::optional<std::vector<Dataset>> list_datasets(const std::string& root) {
+  const auto result = run_process(
+      {"zfs", "list", "-Hp", "-r", "-t", "filesystem,volume", "-o", columns(kColumns, kUserProperties), root});
+  if (result.status == 0) return parse_datasets(result.out);
+  if (is_missing(result)) return std::nullopt;
+  fail(fmt::format("cannot list '{}'", root), result);
+}
+
+std::vector<Dataset> list_origins(const std::string& pool) {
+  const auto result = run_process({"zfs", "list", "-Hp", "-r", "-t", "filesystem,volume", "-o", "name,origin", pool});
+  if (result.status != 0) fail(fmt::format("cannot list '{}'", pool), result);
+  std::vector<Dataset> datasets;
+  for_each_line(result.out, 2, [&](const std::vector<std::string_view>& field) {
+    Dataset dataset;
+    dataset.name = field[0];
+    dataset.origin = unless_dash(field[1]);
+    datasets.push_back(std::move(dataset));
+  });
+  return datasets;
+}
+
+std::vector<Snapshot> list_snapshots(const std::vector<std::string>& datasets, bool sizes) {
+  if (datasets.empty()) return {};
+  Argv argv = {"zfs",
+               "list",
+               "-Hp",
+               "-d",
+               "1",
+               "-t",
+               "snapshot",
+               "-o",
+               sizes ? columns(kSnapshotColumns, kSnapshotSizes, kSnapshotProperties)
+                     : columns(kSnapshotColumns, kSnapshotProperties)};
+  argv.insert(argv.end(), datasets.begin(), datasets.end());
+  const auto result = run_process(argv, {.limit = std::chrono::minutes(5), .input = {}, .on_output = {}, .stop = {}});
+  if (result.status != 0) fail("cannot list snapshots", result);
+  auto snapshots = parse_snapshots(result.out, sizes);
+  // -d 1 reaches a filesystem's children, too: `.state/web` would bring in the snapshots of `.state/web/tpm` twice.
+  std::erase_if(snapshots, [&](const Snapshot& snapshot) {
+    return std::find(datasets.begin(), datasets.end(), snapshot.dataset()) == datasets.end();
+  });
+  snapshots.erase(std::unique(snapshots.begin(), snapshots.end()), snapshots.end());
+  return snapshots;
+}
+
+std::optional<Pool> find_pool(const std::string& name) {
+  const auto result = run_process({"zpool", "list", "-Hp", "-o", "name,size,allocated,free,health,readonly", name});
+  if (result.status != 0) {
+    if (is_missing(result)) return std::nullopt;
+    fail(fmt::format("cannot look at pool '{}'", name), result);
+  }
+  const auto pools = parse_pools(result.out);
+  return pools.empty() ? std::nullopt : std::optional(pools.front());
+}
+
+std::vector<std::string> existing(const std::vector<std::string>& names) {
+  Argv argv = {"zfs", "list", "-H", "-o", "name"};
+  argv.insert(argv.end(), names.begin(), names.end());
+  const auto result = run_process(argv);
+  if (result.status != 0 && !is_missing(result)) fail("cannot look for datasets", result);
+  std::vector<std::string> found;
+  for (const auto line : split(result.out, '\n')) {
+    if (!line.empty()) found.emplace_back(line);
+  }
+  return found;
+}
+
+std::optional<std::uint64_t> dataset_guid(const std::string& name) {
+  const auto result = run_process({"zfs", "get", "-Hp", "-o", "value", "guid", name});
+  if (result.status != 0) {
+    if (is_missing(result)) return std::nullopt;
+    fail(fmt::format("cannot look at '{}'", name), result);
+  }
+  return number(std::string_view(result.out).substr(0, result.out.find('\n')));
+}
+
+std::vector<std::pair<std::string, std::string>> local_property(const std::string& property,
+                                                                const std::vector<std::string>& names) {
+  if (names.empty()) return {};
+  Argv argv = {"zfs", "get", "-Hp", "-s", "local", "-o", "name,value", property};
+  argv.insert(argv.end(), names.begin(), names.end());
+  const auto result = run_process(argv);
+  if (result.status != 0 && !is_missing(result)) fail("cannot read properties", result);
+  std::vector<std::pair<std::string, std::string>> values;
+  for_each_line(result.out, 2, [&](const std::vector<std::string_view>& field) {
+    values.emplace_back(std::string(field[0]), std::string(field[1]));
+  });
+  return values;
+}
+
+}  // namespace kld::zfs

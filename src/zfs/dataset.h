@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+// What ZFS says of datasets, snapshots and pools, as values. Reading only.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/time.h"
+#include "zfs/properties.h"
+
+namespace kld::zfs {
+
+enum class Kind { filesystem, volume };
+
+struct Dataset {
+  std::string name;
+  Kind kind = Kind::filesystem;
+  std::uint64_t guid = 0;
+  std::uint64_t createtxg = 0;
+  std::string origin;              ///< snapshot it was cloned from; empty: none
+  std::uint64_t used = 0;          ///< bytes
+  std::uint64_t referenced = 0;    ///< bytes
+  std::uint64_t available = 0;     ///< bytes
+  std::uint64_t volsize = 0;       ///< bytes; 0 for a filesystem
+  std::uint64_t volblocksize = 0;  ///< bytes; 0 for a filesystem
+  std::uint64_t refreservation = 0;
+  std::uint64_t written = 0;  ///< bytes since the newest snapshot; right only when shut off and synced
+  double compressratio = 1.0;
+  std::string mountpoint;
+  bool mounted = false;
+  bool can_mount = true;     ///< canmount is not off
+  std::string volmode;       ///< "dev", "default", ...
+  bool key_missing = false;  ///< encrypted, and its key is not loaded
+  std::string encryption_root;
+  Properties user;  ///< com.kldload:* that are set here or inherited
+
+  /// The value of a user property, empty when unset.
+  std::string property(const std::string& name) const;
+  bool operator==(const Dataset&) const = default;
+};
+
+struct Snapshot {
+  std::string name;  ///< full: dataset@name
+  std::uint64_t guid = 0;
+  std::uint64_t createtxg = 0;
+  UnixTime creation = 0;
+  std::uint64_t used = 0;
+  std::uint64_t referenced = 0;
+  std::uint64_t written = 0;
+  std::uint64_t holds = 0;          ///< userrefs
+  std::vector<std::string> clones;  ///< datasets
+  Properties user;
+
+  std::string dataset() const;     ///< before '@'
+  std::string short_name() const;  ///< after '@'
+  std::string property(const std::string& name) const;
+  bool operator==(const Snapshot&) const = default;
+};
+
+struct Pool {
+  std::string name;
+  std::uint64_t size = 0;       ///< bytes
+  std::uint64_t allocated = 0;  ///< bytes
+  std::uint64_t free = 0;       ///< bytes
+  std::string health;           ///< "ONLINE"
+  bool readonly = false;
+  bool operator==(const Pool&) const = default;
+};
+
+/// "rpool" of "rpool/vms/web@s".
+std::string pool_of(std::string_view dataset);
+/// "web" of "rpool/vms/web".
+std::string last_component(std::string_view dataset);
+/// "rpool/vms" of "rpool/vms/web"; empty for a pool's root.
+std::string parent_of(std::string_view dataset);
+bool is_below(std::string_view dataset, std::string_view ancestor);
+
+/// All filesystems and volumes at and below `root`, one `zfs list`; nullopt when there is no such dataset.
+std::optional<std::vector<Dataset>> list_datasets(const std::string& root);
+/// Volumes and filesystems with their `origin` in the whole pool: who depends on a snapshot may lie anywhere in it.
+std::vector<Dataset> list_origins(const std::string& pool);
+/// Snapshots of exactly these datasets, oldest first. `sizes` asks for used, referenced and written, which are slow.
+std::vector<Snapshot> list_snapshots(const std::vector<std::string>& datasets, bool sizes);
+std::optional<Pool> find_pool(const std::string& name);
+/// Every name of these that exists as a dataset.
+std::vector<std::string> existing(const std::vector<std::string>& names);
+/// guid of a dataset, nullopt when there is none.
+std::optional<std::uint64_t> dataset_guid(const std::string& name);
+/// Local value of a property of datasets or snapshots: name, value; those that do not exist or have none are left out.
+std::vector<std::pair<std::string, std::string>> local_property(const std::string& property,
+                                                                const std::vector<std::string>& names);
+
+// Parsers of the tool's `-Hp` output, apart so that they can be tested on stored text.
+std::vector<Dataset> parse_datasets(std::string_view text);
+std::vector<Snapshot> parse_snapshots(std::string_view text, bool sizes);
+std::vector<Pool> parse_pools(std::string_view text);
+
+}  // namespace kld::zfs

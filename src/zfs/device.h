@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// A volume's device node: where it is, when it is really there, and who has it open.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace kld::zfs {
+
+/// "/dev/zvol/rpool/vms/web".
+std::string device_path(const std::string& volume);
+
+/// "rpool/vms/web" of "/dev/zvol/rpool/vms/web"; also of "/dev/zdN" by asking the device. Empty when it is no volume.
+std::string volume_of_device(const std::string& path);
+
+/// Waits until the link of each volume leads to a device that says it is this volume (after a rename the link lags
+/// and leads to the old one). A link that does not come is asked of udev again. Throws Error at the limit.
+void await_devices(const std::vector<std::string>& volumes, std::chrono::milliseconds limit,
+                   const std::function<bool()>& interrupted);
+
+struct Holder {
+  int pid = 0;  ///< 0: the kernel (device mapper, a mounted file system), named in `command`
+  std::string command;
+  std::string volume;
+};
+
+/// Who has these volumes open: processes, and block devices stacked on them.
+std::vector<Holder> holders(const std::vector<std::string>& volumes);
+
+/// "qemu-system-x86 (pid 4711) has rpool/vms/web open".
+std::string to_string(const Holder& holder);
+
+}  // namespace kld::zfs

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "zfs/mount.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+#include "base/error.h"
+
+namespace kld::zfs {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Some file systems know no such flag: then the guard is missing, no more, and the mount goes on.
+void set_immutable(const std::string& directory, bool immutable) {
+  const int fd = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return;
+  int flags = 0;
+  if (::ioctl(fd, FS_IOC_GETFLAGS, &flags) == 0) {
+    const int wanted = immutable ? flags | FS_IMMUTABLE_FL : flags & ~FS_IMMUTABLE_FL;
+    if (wanted != flags) (void)::ioctl(fd, FS_IOC_SETFLAGS, &wanted);
+  }
+  ::close(fd);
+}
+
+void make_directory(const std::string& directory) {
+  std::error_code problem;
+  fs::create_directories(fs::path(directory).parent_path(), problem);
+  if (::mkdir(directory.c_str(), 0711) != 0 && errno != EEXIST) {
+    throw Error(fmt::format("cannot make directory '{}': {}", directory, std::strerror(errno)));
+  }
+  if (!fs::is_directory(directory, problem)) throw Error(fmt::format("'{}' is not a directory", directory));
+  if (!fs::is_empty(directory, problem)) {
+    throw Error(fmt::format("'{}' holds files that a mount would hide", directory),
+                fmt::format("move them away, then try again: ls -la {}", directory));
+  }
+  set_immutable(directory, true);
+}
+
+/// mountinfo writes space, tab, newline and backslash as three octal digits.
+std::string unescape(const std::string& field) {
+  std::string result;
+  for (std::size_t i = 0; i < field.size(); ++i) {
+    if (field[i] == '\\' && i + 3 < field.size()) {
+      result += static_cast<char>(std::stoi(field.substr(i + 1, 3), nullptr, 8));
+      i += 3;
+    } else {
+      result += field[i];
+    }
+  }
+  return result;
+}
+
+}  // namespace
+
+std::string mounted_at(const std::string& directory) {
+  std::ifstream mounts("/proc/self/mountinfo");
+  std::string found;
+  for (std::string line; std::getline(mounts, line);) {
+    std::istringstream fields(line);
+    std::string id, parent, device, root, point, rest;
+    fields >> id >> parent >> device >> root >> point;
+    if (unescape(point) != directory) continue;
+    const auto dash = line.find(" - ");
+    if (dash == std::string::npos) continue;
+    std::istringstream tail(line.substr(dash + 3));
+    std::string type, source;
+    tail >> type >> source;
+    found = unescape(source);  // the last one wins: it lies on top
+  }
+  return found;
+}
+
+void mount_if_needed(const std::string& filesystem, const std::string& directory) {
+  const std::string there = mounted_at(directory);
+  if (there == filesystem) return;
+  if (!there.empty())
+    throw Error(fmt::format("cannot mount '{}': '{}' is mounted at {}", filesystem, there, directory));
+  make_directory(directory);
+  // What mount.zfs passes: without "mntpoint" the .zfs directory cannot mount its snapshots.
+  const std::string options = "zfsutil,mntpoint=" + directory;
+  if (::mount(filesystem.c_str(), directory.c_str(), "zfs", MS_NODEV | MS_NOSUID | MS_NOEXEC, options.c_str()) != 0) {
+    throw Error(fmt::format("cannot mount '{}' at {}: {}", filesystem, directory, std::strerror(errno)));
+  }
+}
+
+void unmount_if_mounted(const std::string& filesystem, const std::string& directory) {
+  using namespace std::chrono_literals;
+  for (int tries = 0; mounted_at(directory) == filesystem; ++tries) {
+    if (::umount2(directory.c_str(), UMOUNT_NOFOLLOW) == 0) break;
+    if (errno != EBUSY || tries >= 50) {
+      throw Error(fmt::format("cannot unmount {}: {}", directory, std::strerror(errno)),
+                  fmt::format("see who uses it with 'fuser -vm {}'", directory));
+    }
+    std::this_thread::sleep_for(100ms);
+  }
+  if (!mounted_at(directory).empty()) return;
+  set_immutable(directory, false);
+  ::rmdir(directory.c_str());
+}
+
+}  // namespace kld::zfs
