@@ -40,14 +40,16 @@ bool is_named(const std::string& short_name, const std::string& kind) {
 std::optional<Step> save_definition(const Machine& machine, const Definitions& definitions) {
   if (!machine.state || definitions.current.empty()) return std::nullopt;
   if (definitions.saved_exists && definitions.saved == definitions.current) return std::nullopt;
-  return WriteFiles{{{definition_path(machine.name), definitions.current, definitions.saved_exists, definitions.saved}}};
+  return WriteFiles{
+      {{definition_path(machine.name), definitions.current, definitions.saved_exists, definitions.saved}}};
 }
 
 TakeSnapshots snapshot_all(const Machine& machine, const std::string& short_name, const std::string& by,
                            const std::string& op) {
   TakeSnapshots step;
   for (const auto& dataset : machine.datasets()) step.names.push_back(dataset.name + "@" + short_name);
-  step.properties = {{zfs::property::by, by}, {zfs::property::consistency, consistency(machine)}, {zfs::property::op, op}};
+  step.properties = {
+      {zfs::property::by, by}, {zfs::property::consistency, consistency(machine)}, {zfs::property::op, op}};
   return step;
 }
 
@@ -61,7 +63,9 @@ Result plan_snapshot(const View& view, const SnapshotRequest& request, const Def
   if (name.empty()) {
     name = fresh_snapshot_name("", fresh.now, taken);
   } else if (std::find(taken.begin(), taken.end(), name) != taken.end()) {
-    return Refusal{"snapshot-exists", fmt::format("machine '{}' has a snapshot '@{}' already", machine->name, name), {},
+    return Refusal{"snapshot-exists",
+                   fmt::format("machine '{}' has a snapshot '@{}' already", machine->name, name),
+                   {},
                    fmt::format("see 'kvm-snap {} list'", machine->name)};
   }
   Plan plan{"snapshot", fresh.op, {machine->name}, {}, 0, {}};
@@ -75,7 +79,8 @@ std::vector<MachineSnapshot> machine_snapshots(const Machine& machine, const std
   std::vector<MachineSnapshot> result;
   const auto datasets = machine.datasets();
   for (const auto& part : snapshots) {
-    const bool own = std::any_of(datasets.begin(), datasets.end(), [&](const auto& d) { return d.name == part.dataset(); });
+    const bool own =
+        std::any_of(datasets.begin(), datasets.end(), [&](const auto& d) { return d.name == part.dataset(); });
     if (!own) continue;
     auto whole = std::find_if(result.begin(), result.end(), [&](const auto& s) { return s.name == part.short_name(); });
     if (whole == result.end()) {
@@ -100,7 +105,8 @@ std::vector<MachineSnapshot> machine_snapshots(const Machine& machine, const std
       if (!has) whole.missing.push_back(dataset.name);
     }
   }
-  std::stable_sort(result.begin(), result.end(), [](const auto& a, const auto& b) { return a.createtxg < b.createtxg; });
+  std::stable_sort(result.begin(), result.end(),
+                   [](const auto& a, const auto& b) { return a.createtxg < b.createtxg; });
   return result;
 }
 
@@ -115,7 +121,9 @@ std::variant<std::string, Refusal> snapshot_argument(const Machine& machine, con
   const auto datasets = machine.datasets();
   const bool own = std::any_of(datasets.begin(), datasets.end(), [&](const auto& d) { return d.name == before; });
   if (own) return name;
-  return Refusal{"other-machine", fmt::format("'{}' is not a snapshot of machine '{}'", given, machine.name), {},
+  return Refusal{"other-machine",
+                 fmt::format("'{}' is not a snapshot of machine '{}'", given, machine.name),
+                 {},
                  fmt::format("its own are named by 'kvm-snap {} list'", machine.name)};
 }
 
@@ -132,8 +140,11 @@ Result plan_snapshot_delete(const View& view, const std::string& machine_name, c
     std::vector<std::string> names;
     for (const auto& snapshot : all) names.push_back(snapshot.name);
     const auto near = nearest(name, names);
-    return Refusal{"no-such-snapshot", fmt::format("machine '{}' has no snapshot '@{}'", machine->name, name), {},
-                   near.empty() ? fmt::format("see 'kvm-snap {} list'", machine->name) : fmt::format("did you mean '@{}'?", near)};
+    return Refusal{
+        "no-such-snapshot",
+        fmt::format("machine '{}' has no snapshot '@{}'", machine->name, name),
+        {},
+        near.empty() ? fmt::format("see 'kvm-snap {} list'", machine->name) : fmt::format("did you mean '@{}'?", near)};
   }
   if (!whole->clones.empty()) {
     std::vector<std::string> evidence;
@@ -142,7 +153,9 @@ Result plan_snapshot_delete(const View& view, const std::string& machine_name, c
                    "delete those machines first, or make one independent with 'zfs promote'"};
   }
   if (whole->holds > 0) {
-    return Refusal{"held", fmt::format("snapshot '{}@{}' is held", machine->name, name), {},
+    return Refusal{"held",
+                   fmt::format("snapshot '{}@{}' is held", machine->name, name),
+                   {},
                    fmt::format("see by what: zfs holds {}", whole->parts.front().name)};
   }
   Plan plan{"snapshot-delete", fresh.op, {machine->name}, {}, 0, {}};

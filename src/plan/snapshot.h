@@ -13,7 +13,7 @@ namespace kld::plan {
 struct Definitions {
   std::string current;  ///< inactive XML; empty without a domain
   bool saved_exists = false;
-  std::string saved;    ///< contents of domain.xml
+  std::string saved;  ///< contents of domain.xml
 };
 
 struct SnapshotRequest {

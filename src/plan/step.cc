@@ -71,7 +71,8 @@ std::string describe(const Step& step) {
           [](const CreateFilesystem& s) { return fmt::format("Creating filesystem {}", s.name); },
           [](const CreateVolume& s) {
             const auto words = property_words(s.properties);
-            return fmt::format("Creating zvol {} ({}{}{})", s.name, exact_size(s.size), words.empty() ? "" : ", ", words);
+            return fmt::format("Creating zvol {} ({}{}{})", s.name, exact_size(s.size), words.empty() ? "" : ", ",
+                               words);
           },
           [](const CloneDatasets& s) {
             return fmt::format("Cloning to {}", join(s.clones, [](const auto& c) { return c.name; }));
@@ -130,7 +131,9 @@ std::vector<Argv> commands(const Step& step) {
   using Lines = std::vector<Argv>;
   return std::visit(
       overloaded{
-          [](const CreateFilesystem& s) { return Lines{with_options({"zfs", "create", "-u"}, s.properties, {s.name})}; },
+          [](const CreateFilesystem& s) {
+            return Lines{with_options({"zfs", "create", "-u"}, s.properties, {s.name})};
+          },
           [](const CreateVolume& s) {
             Argv argv = {"zfs", "create"};
             if (!s.properties.contains("refreservation")) argv.emplace_back("-s");
@@ -144,7 +147,9 @@ std::vector<Argv> commands(const Step& step) {
             }
             return lines;
           },
-          [](const TakeSnapshots& s) { return Lines{with_options({"zfs", "snapshot"}, s.properties, s.names)}; },
+          [](const TakeSnapshots& s) {
+            return Lines{with_options({"zfs", "snapshot"}, s.properties, s.names)};
+          },
           [](const CopyDataset& s) {
             return Lines{{"zfs", "send", "-Lce", s.snapshot}, with_options({"zfs", "receive"}, s.properties, {s.name})};
           },
@@ -158,7 +163,9 @@ std::vector<Argv> commands(const Step& step) {
             for (const auto& mount : s.mounts) lines.push_back({"zfs", "unmount", mount.filesystem});
             return lines;
           },
-          [](const AwaitDevices&) { return Lines{{"udevadm", "settle"}}; },
+          [](const AwaitDevices&) {
+            return Lines{{"udevadm", "settle"}};
+          },
           [](const AwaitUnused& s) {
             Argv argv = {"fuser", "-v"};
             for (const auto& volume : s.volumes) argv.push_back(zfs::device_path(volume));
@@ -179,12 +186,18 @@ std::vector<Argv> commands(const Step& step) {
             return lines;
           },
           [](const WriteImage& s) {
-            return Lines{{"qemu-img", "convert", "-n", "-p", "--target-is-zero", "-t", "none", "-f", s.format, "-O", "raw",
-                          s.image, zfs::device_path(s.volume)}};
+            return Lines{{"qemu-img", "convert", "-n", "-p", "--target-is-zero", "-t", "none", "-f", s.format, "-O",
+                          "raw", s.image, zfs::device_path(s.volume)}};
           },
-          [](const CopyFiles& s) { return Lines{{"cp", "-a", "-T", s.from, s.to}}; },
-          [](const MoveAside& s) { return Lines{{"mv", "-T", s.from, s.to}}; },
-          [](const RenameDataset& s) { return Lines{{"zfs", "rename", s.from, s.to}}; },
+          [](const CopyFiles& s) {
+            return Lines{{"cp", "-a", "-T", s.from, s.to}};
+          },
+          [](const MoveAside& s) {
+            return Lines{{"mv", "-T", s.from, s.to}};
+          },
+          [](const RenameDataset& s) {
+            return Lines{{"zfs", "rename", s.from, s.to}};
+          },
           [](const SetProperties& s) {
             Lines lines;
             Argv set = {"zfs", "set"};
@@ -201,7 +214,8 @@ std::vector<Argv> commands(const Step& step) {
           },
           [](const DefineDomains& s) {
             Lines lines;
-            for (const auto& domain : s.domains) lines.push_back({"virsh", "define", domain.name + ".xml", "--validate"});
+            for (const auto& domain : s.domains)
+              lines.push_back({"virsh", "define", domain.name + ".xml", "--validate"});
             return lines;
           },
           [](const UndefineDomains& s) {
@@ -211,17 +225,23 @@ std::vector<Argv> commands(const Step& step) {
             }
             return lines;
           },
-          [](const RedefineDomain& s) { return Lines{{"virsh", "define", s.now.name + ".xml", "--validate"}}; },
+          [](const RedefineDomain& s) {
+            return Lines{{"virsh", "define", s.now.name + ".xml", "--validate"}};
+          },
           [](const SetAutostart& s) {
             Argv argv = {"virsh", "autostart", s.domain.name};
             if (!s.autostart) argv.emplace_back("--disable");
             return Lines{argv};
           },
-          [](const StartDomain& s) { return Lines{{"virsh", "start", s.domain.name}}; },
+          [](const StartDomain& s) {
+            return Lines{{"virsh", "start", s.domain.name}};
+          },
           [](const StopDomain& s) {
             return Lines{{"virsh", s.graceful_seconds == 0 ? "destroy" : "shutdown", s.domain.name}};
           },
-          [](const DiscardSaved& s) { return Lines{{"virsh", "managedsave-remove", s.domain.name}}; },
+          [](const DiscardSaved& s) {
+            return Lines{{"virsh", "managedsave-remove", s.domain.name}};
+          },
           [](const DestroyDatasets& s) {
             Lines lines;
             for (const auto& doomed : s.datasets) lines.push_back({"zfs", "destroy", "-r", doomed.name});
@@ -249,36 +269,49 @@ std::vector<Argv> commands(const Step& step) {
 
 std::optional<Step> inverse(const Step& step) {
   using Inverse = std::optional<Step>;
-  return std::visit(
-      overloaded{
-          [](const CreateFilesystem& s) -> Inverse { return destroy_own({s.name}, s.properties); },
-          [](const CreateVolume& s) -> Inverse { return destroy_own({s.name}, s.properties); },
-          [](const CloneDatasets& s) -> Inverse {
-            if (s.clones.empty()) return std::nullopt;
-            return destroy_own(names_of(s.clones), s.clones.front().properties);
-          },
-          [](const TakeSnapshots& s) -> Inverse { return DestroyOwn{{}, s.names, op_of(s.properties)}; },
-          [](const CopyDataset& s) -> Inverse { return destroy_own({s.name}, s.properties); },
-          [](const MountFilesystems& s) -> Inverse {
-            return UnmountFilesystems{{s.mounts.rbegin(), s.mounts.rend()}};
-          },
-          [](const UnmountFilesystems& s) -> Inverse {
-            return MountFilesystems{{s.mounts.rbegin(), s.mounts.rend()}};
-          },
-          [](const WriteFiles& s) -> Inverse { return RestoreFiles{s.files}; },
-          [](const MoveAside& s) -> Inverse { return MoveAside{s.to, s.from}; },
-          [](const RenameDataset& s) -> Inverse { return RenameDataset{s.to, s.from, s.guid}; },
-          [](const SetProperties& s) -> Inverse { return SetProperties{s.dataset, s.previous, s.properties}; },
-          [](const DefineDomains& s) -> Inverse { return UndefineDomains{s.domains}; },
-          [](const UndefineDomains& s) -> Inverse { return DefineDomains{s.domains}; },
-          [](const RedefineDomain& s) -> Inverse { return RedefineDomain{s.before, s.now}; },
-          [](const SetAutostart& s) -> Inverse { return SetAutostart{s.domain, !s.autostart}; },
-          [](const StartDomain& s) -> Inverse { return StopDomain{s.domain, 0}; },
-          [](const StopDomain& s) -> Inverse { return StartDomain{s.domain}; },
-          // Files inside a dataset that the plan makes go with it; waiting leaves nothing behind.
-          [](const auto&) -> Inverse { return std::nullopt; },
-      },
-      step);
+  return std::visit(overloaded{
+                        [](const CreateFilesystem& s) -> Inverse { return destroy_own({s.name}, s.properties); },
+                        [](const CreateVolume& s) -> Inverse { return destroy_own({s.name}, s.properties); },
+                        [](const CloneDatasets& s) -> Inverse {
+                          if (s.clones.empty()) return std::nullopt;
+                          return destroy_own(names_of(s.clones), s.clones.front().properties);
+                        },
+                        [](const TakeSnapshots& s) -> Inverse {
+                          return DestroyOwn{{}, s.names, op_of(s.properties)};
+                        },
+                        [](const CopyDataset& s) -> Inverse { return destroy_own({s.name}, s.properties); },
+                        [](const MountFilesystems& s) -> Inverse {
+                          return UnmountFilesystems{{s.mounts.rbegin(), s.mounts.rend()}};
+                        },
+                        [](const UnmountFilesystems& s) -> Inverse {
+                          return MountFilesystems{{s.mounts.rbegin(), s.mounts.rend()}};
+                        },
+                        [](const WriteFiles& s) -> Inverse { return RestoreFiles{s.files}; },
+                        [](const MoveAside& s) -> Inverse {
+                          return MoveAside{s.to, s.from};
+                        },
+                        [](const RenameDataset& s) -> Inverse {
+                          return RenameDataset{s.to, s.from, s.guid};
+                        },
+                        [](const SetProperties& s) -> Inverse {
+                          return SetProperties{s.dataset, s.previous, s.properties};
+                        },
+                        [](const DefineDomains& s) -> Inverse { return UndefineDomains{s.domains}; },
+                        [](const UndefineDomains& s) -> Inverse { return DefineDomains{s.domains}; },
+                        [](const RedefineDomain& s) -> Inverse {
+                          return RedefineDomain{s.before, s.now};
+                        },
+                        [](const SetAutostart& s) -> Inverse {
+                          return SetAutostart{s.domain, !s.autostart};
+                        },
+                        [](const StartDomain& s) -> Inverse {
+                          return StopDomain{s.domain, 0};
+                        },
+                        [](const StopDomain& s) -> Inverse { return StartDomain{s.domain}; },
+                        // Files inside a dataset that the plan makes go with it; waiting leaves nothing behind.
+                        [](const auto&) -> Inverse { return std::nullopt; },
+                    },
+                    step);
 }
 
 bool is_destructive(const Step& step) {

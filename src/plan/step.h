@@ -229,7 +229,7 @@ struct DestroySnapshots {
 
 /// What undoes a creation: destroys those of these datasets and snapshots that carry the operation's UUID.
 struct DestroyOwn {
-  std::vector<std::string> datasets;   ///< in this order
+  std::vector<std::string> datasets;  ///< in this order
   std::vector<std::string> snapshots;
   std::string op;
   bool operator==(const DestroyOwn&) const = default;
@@ -243,9 +243,9 @@ struct RestoreFiles {
 
 using Step =
     std::variant<CreateFilesystem, CreateVolume, CloneDatasets, TakeSnapshots, CopyDataset, MountFilesystems,
-                 UnmountFilesystems, AwaitDevices, AwaitUnused, WriteFiles, WriteSeeds, WriteImage, CopyFiles, MoveAside,
-                 RenameDataset, SetProperties, DefineDomains, UndefineDomains, RedefineDomain, SetAutostart, StartDomain,
-                 StopDomain, DiscardSaved, DestroyDatasets, DestroySnapshots, DestroyOwn, RestoreFiles>;
+                 UnmountFilesystems, AwaitDevices, AwaitUnused, WriteFiles, WriteSeeds, WriteImage, CopyFiles,
+                 MoveAside, RenameDataset, SetProperties, DefineDomains, UndefineDomains, RedefineDomain, SetAutostart,
+                 StartDomain, StopDomain, DiscardSaved, DestroyDatasets, DestroySnapshots, DestroyOwn, RestoreFiles>;
 
 /// One sentence a thing done: "Snapshotting rpool/vms/web@…, rpool/vms/.state/web@…".
 std::string describe(const Step& step);

@@ -50,12 +50,11 @@ namespace {
 
 // The words of the journal and of --json, in the order of Step's alternatives.
 constexpr const char* kActs[] = {
-    "create-filesystem", "create-volume",   "clone-datasets",  "take-snapshots",   "copy-dataset",
-    "mount-filesystems", "unmount-filesystems", "await-devices", "await-unused",   "write-files",
-    "write-seeds",       "write-image",     "copy-files",      "move-aside",       "rename-dataset",
-    "set-properties",    "define-domains",  "undefine-domains", "redefine-domain", "set-autostart",
-    "start-domain",      "stop-domain",     "discard-saved",   "destroy-datasets", "destroy-snapshots",
-    "destroy-own",       "restore-files"};
+    "create-filesystem",   "create-volume", "clone-datasets", "take-snapshots", "copy-dataset",   "mount-filesystems",
+    "unmount-filesystems", "await-devices", "await-unused",   "write-files",    "write-seeds",    "write-image",
+    "copy-files",          "move-aside",    "rename-dataset", "set-properties", "define-domains", "undefine-domains",
+    "redefine-domain",     "set-autostart", "start-domain",   "stop-domain",    "discard-saved",  "destroy-datasets",
+    "destroy-snapshots",   "destroy-own",   "restore-files"};
 static_assert(std::size(kActs) == std::variant_size_v<Step>);
 
 template <std::size_t Index = 0>

@@ -96,37 +96,51 @@ std::optional<Refusal> foreign_state(const Machine& machine, const std::vector<s
   const auto& domain = *machine.domain;
   const auto& name = machine.name;
   if (!domain.persistent) {
-    return Refusal{"transient-domain", fmt::format("machine '{}' is a transient domain: it would vanish when it stops", name),
-                   {}, fmt::format("make it persistent: virsh dumpxml {0} > {0}.xml; virsh define {0}.xml", name)};
+    return Refusal{"transient-domain",
+                   fmt::format("machine '{}' is a transient domain: it would vanish when it stops", name),
+                   {},
+                   fmt::format("make it persistent: virsh dumpxml {0} > {0}.xml; virsh define {0}.xml", name)};
   }
   if (domain.has_snapshots) {
-    return Refusal{"libvirt-snapshots", fmt::format("machine '{}' has snapshots of libvirt's own", name), {},
-                   fmt::format("see 'virsh snapshot-list {0}'; remove each with 'virsh snapshot-delete {0} NAME'", name)};
+    return Refusal{
+        "libvirt-snapshots",
+        fmt::format("machine '{}' has snapshots of libvirt's own", name),
+        {},
+        fmt::format("see 'virsh snapshot-list {0}'; remove each with 'virsh snapshot-delete {0} NAME'", name)};
   }
   if (domain.has_checkpoints) {
-    return Refusal{"libvirt-checkpoints", fmt::format("machine '{}' has checkpoints of libvirt's own", name), {},
-                   fmt::format("see 'virsh checkpoint-list {0}'; remove each with 'virsh checkpoint-delete {0} NAME'", name)};
+    return Refusal{
+        "libvirt-checkpoints",
+        fmt::format("machine '{}' has checkpoints of libvirt's own", name),
+        {},
+        fmt::format("see 'virsh checkpoint-list {0}'; remove each with 'virsh checkpoint-delete {0} NAME'", name)};
   }
   if (!block_jobs.empty()) {
     return Refusal{"block-job", fmt::format("a block job is running on machine '{}'", name), block_jobs,
                    fmt::format("wait for it, or end it: virsh blockjob {} DISK --abort", name)};
   }
   if (domain.has_managed_save && !saved_allowed) {
-    return Refusal{"managed-save", fmt::format("machine '{}' has a managed save image, which belongs to its disks as they are", name),
-                   {}, fmt::format("start it to use the image, or remove the image with --discard-saved", name)};
+    return Refusal{"managed-save",
+                   fmt::format("machine '{}' has a managed save image, which belongs to its disks as they are", name),
+                   {},
+                   fmt::format("start it to use the image, or remove the image with --discard-saved", name)};
   }
   return std::nullopt;
 }
 
 Refusal no_such_machine(const View& view, const std::string& name) {
   if (find_domain(view, name) != nullptr) {
-    return {"not-adopted", fmt::format("domain '{}' is not a machine of {} yet", name, view.root), {},
+    return {"not-adopted",
+            fmt::format("domain '{}' is not a machine of {} yet", name, view.root),
+            {},
             fmt::format("take it in with 'kvm-adopt {}'", name)};
   }
   std::vector<std::string> names;
   for (const auto& [known, machine] : machines(view)) names.push_back(known);
   const std::string near = nearest(name, names);
-  return {"no-such-machine", fmt::format("there is no machine '{}' in {}", name, view.root), {},
+  return {"no-such-machine",
+          fmt::format("there is no machine '{}' in {}", name, view.root),
+          {},
           near.empty() ? "see the machines with 'kvm-list'" : fmt::format("did you mean '{}'?", near)};
 }
 

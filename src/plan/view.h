@@ -24,14 +24,14 @@ inline constexpr char kFirstDisk[] = "root";
 
 /// Datasets and domains, as one look found them.
 struct View {
-  std::string root;  ///< the VM root dataset
+  std::string root;                    ///< the VM root dataset
   std::vector<zfs::Dataset> datasets;  ///< at and below root, filesystems and volumes
   std::vector<virt::DomainInfo> domains;
 };
 
 /// Fresh values: time and random names are arguments, so that a plan is a function of its inputs.
 struct Fresh {
-  std::string op;                     ///< the operation's UUID
+  std::string op;  ///< the operation's UUID
   UnixTime now = 0;
   std::function<std::string()> uuid;  ///< a new one at each call
   std::function<std::string()> mac;
@@ -74,7 +74,8 @@ std::string definition_path(const std::string& machine);
 
 /// Why this machine cannot be touched by what needs its disks at rest in libvirt's eyes: libvirt snapshots,
 /// checkpoints, a running block job, a transient domain; unless `saved_allowed`, a managed save image.
-std::optional<Refusal> foreign_state(const Machine& machine, const std::vector<std::string>& block_jobs, bool saved_allowed);
+std::optional<Refusal> foreign_state(const Machine& machine, const std::vector<std::string>& block_jobs,
+                                     bool saved_allowed);
 /// The refusal that says there is no such machine, with the nearest name as a hint, or how to adopt it.
 Refusal no_such_machine(const View& view, const std::string& name);
 

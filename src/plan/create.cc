@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "plan/create.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <bit>
+#include <set>
+
+#include "base/name.h"
+#include "base/size.h"
+#include "plan/layout.h"
+#include "plan/limits.h"
+#include "zfs/device.h"
+
+namespace kld::plan {
+namespace {
+
+constexpr std::uint64_t kDefaultDisk = 20 * GiB;
+constexpr std::uint64_t kLeastMemory = 32 * MiB;
+constexpr unsigned kMostVcpus = 512;
+
+Refusal usage(std::string message, std::string hint = "") { return {"usage", std::move(message), {}, std::move(hint)}; }
+
+std::uint64_t round_up(std::uint64_t bytes, std::uint64_t unit) { return (bytes + unit - 1) / unit * unit; }
+
+/// What the words mean once defaults are filled in.
+struct Wanted {
+  std::vector<DiskRequest> disks;  ///< the first has the label kFirstDisk
+  std::uint64_t volblocksize = 0;
+  bool windows = false;
+  bool boots = true;  ///< something to boot from
+};
+
+std::optional<Refusal> bad_blocksize(std::uint64_t size) {
+  if (std::has_single_bit(size) && size >= 4 * KiB && size <= 128 * KiB) return std::nullopt;
+  return usage(fmt::format("--volblocksize {} is not a power of two from 4K to 128K", exact_size(size)),
+               "64K suits most machines");
+}
+
+/// Sizes and words, before anything is asked of the host.
+std::optional<Refusal> bad_words(const CreateRequest& request) {
+  if (request.memory < kLeastMemory) {
+    return usage(fmt::format("--ram {} is less than {}", exact_size(request.memory), exact_size(kLeastMemory)),
+                 "a bare number counts MiB: --ram 2048");
+  }
+  if (request.memory % MiB != 0) return usage("--ram must be a whole number of MiB");
+  if (request.vcpus == 0) return usage("--cpus must be at least 1");
+  if (request.vcpus > kMostVcpus) return usage(fmt::format("--cpus {} is more than {}", request.vcpus, kMostVcpus));
+  if (!workload_blocksize(request.workload)) {
+    return usage(fmt::format("--workload '{}' is none of general, postgres, mysql", request.workload));
+  }
+  if (request.volblocksize) {
+    if (auto refusal = bad_blocksize(*request.volblocksize)) return refusal;
+  }
+  if (!request.os.empty() && !os_id(request.os)) {
+    return usage(
+        fmt::format("--os '{}' is not a known system", request.os),
+        "write family and version, such as debian12, ubuntu24.04, rocky9, win11; 'linux' fits any other Linux");
+  }
+  if (request.sync != "standard" && request.sync != "always" && request.sync != "disabled") {
+    return usage(fmt::format("--sync '{}' is none of standard, always, disabled", request.sync));
+  }
+  if (request.virt_type != "kvm" && request.virt_type != "qemu") {
+    return usage(fmt::format("--virt-type '{}' is neither kvm nor qemu", request.virt_type));
+  }
+  if (request.bridge && request.network != "default") return usage("--bridge and --network exclude each other");
+  if (request.iso && request.image) return usage("--iso and --image exclude each other");
+  if (request.drivers && !is_windows(request.os)) return usage("--drivers goes with --os win…");
+  if (const auto problem = seed_problem(request.seed)) return usage(*problem);
+  std::set<std::string> labels;
+  for (std::size_t i = 0; i < request.disks.size(); ++i) {
+    const auto& disk = request.disks[i];
+    if (i > 0 && disk.label.empty()) return usage("a further disk needs a label: --disk data=200G");
+    const std::string label = disk.label.empty() ? kFirstDisk : disk.label;
+    if (const auto problem = disk_label_problem(label))
+      return usage(fmt::format("disk label '{}' {}", label, *problem));
+    if (!labels.insert(label).second || (i > 0 && label == kFirstDisk)) {
+      return usage(fmt::format("disk label '{}' is given twice", label));
+    }
+  }
+  return std::nullopt;
+}
+
+std::optional<Refusal> bad_image(const CreateRequest& request, const CreateFacts& facts) {
+  for (const auto& refusal : facts.unreadable) return refusal;
+  if (!request.image || !facts.image) return std::nullopt;
+  const auto& image = *facts.image;
+  if (image.format != "raw" && image.format != "qcow2") {
+    return Refusal{"image-format",
+                   fmt::format("'{}' is a {} image; raw and qcow2 are taken", *request.image, image.format),
+                   {},
+                   fmt::format("convert it first: qemu-img convert -O qcow2 '{}' image.qcow2", *request.image)};
+  }
+  if (!image.backing_file.empty()) {
+    return Refusal{"backing-file",
+                   fmt::format("'{}' is only what differs from a backing file", *request.image),
+                   {fmt::format("its backing file is {}", image.backing_file)},
+                   fmt::format("make it whole first: qemu-img convert -O qcow2 '{}' whole.qcow2", *request.image)};
+  }
+  if (image.encrypted) {
+    return Refusal{"image-encrypted",
+                   fmt::format("'{}' is encrypted", *request.image),
+                   {},
+                   "decrypt it first with qemu-img convert"};
+  }
+  if (image.virtual_size == 0) return Refusal{"image-empty", fmt::format("'{}' is empty", *request.image), {}, ""};
+  if (!request.disks.empty() && request.disks.front().size < image.virtual_size) {
+    return Refusal{
+        "disk-too-small",
+        fmt::format("--disk {} is smaller than the image", exact_size(request.disks.front().size)),
+        {fmt::format("'{}' holds {} bytes ({})", *request.image, image.virtual_size, format_size(image.virtual_size))},
+        "give a larger --disk, or none for the image's own size"};
+  }
+  return std::nullopt;
+}
+
+std::optional<Refusal> bad_network(const CreateRequest& request, const CreateFacts& facts) {
+  if (request.bridge) {
+    if (std::find(facts.bridges.begin(), facts.bridges.end(), *request.bridge) != facts.bridges.end())
+      return std::nullopt;
+    const auto near = nearest(*request.bridge, facts.bridges);
+    return Refusal{
+        "no-such-bridge",
+        fmt::format("there is no bridge '{}' on this host", *request.bridge),
+        {facts.bridges.empty() ? "the host has no bridge" : fmt::format("bridges: {}", fmt::join(facts.bridges, ", "))},
+        near.empty() ? "use --network default for libvirt's own network, or --network none"
+                     : fmt::format("did you mean '{}'?", near)};
+  }
+  if (request.network == "none") return std::nullopt;
+  if (std::find(facts.networks.begin(), facts.networks.end(), request.network) == facts.networks.end()) {
+    const auto near = nearest(request.network, facts.networks);
+    return Refusal{
+        "no-such-network",
+        fmt::format("libvirt has no network '{}'", request.network),
+        {facts.networks.empty() ? "it has none" : fmt::format("networks: {}", fmt::join(facts.networks, ", "))},
+        near.empty() ? "use --bridge BR for a host bridge, or --network none"
+                     : fmt::format("did you mean '{}'?", near)};
+  }
+  if (!facts.network_active && request.start) {
+    return Refusal{"network-inactive",
+                   fmt::format("network '{}' is not active", request.network),
+                   {},
+                   fmt::format("start it: virsh net-start {}", request.network)};
+  }
+  return std::nullopt;
+}
+
+Wanted fill_in(const CreateRequest& request, const CreateFacts& facts, Plan& plan) {
+  Wanted wanted;
+  wanted.volblocksize = request.volblocksize.value_or(*workload_blocksize(request.workload));
+  wanted.windows = is_windows(request.os);
+  wanted.disks = request.disks;
+  if (wanted.disks.empty()) wanted.disks.push_back({"", facts.image ? facts.image->virtual_size : kDefaultDisk});
+  if (wanted.disks.front().label.empty()) wanted.disks.front().label = kFirstDisk;
+  for (auto& disk : wanted.disks) {
+    const auto rounded = round_up(disk.size, wanted.volblocksize);
+    if (rounded != disk.size && !request.disks.empty()) {
+      plan.warnings.push_back(
+          fmt::format("disk '{}' is rounded up to {} bytes, a multiple of the block size", disk.label, rounded));
+    }
+    disk.size = rounded;
+  }
+  wanted.boots = request.iso || request.image;
+  return wanted;
+}
+
+void warn(const View& view, const CreateRequest& request, const CreateFacts& facts, const Wanted& wanted, Plan& plan) {
+  const auto add = [&](std::string text) { plan.warnings.push_back(std::move(text)); };
+  if (wanted.volblocksize == 128 * KiB)
+    add("volblocksize 128K rewrites 128K for every small write; 64K suits machines better");
+  if (request.volblocksize && request.workload != "general" &&
+      *request.volblocksize != *workload_blocksize(request.workload)) {
+    add(fmt::format("--volblocksize {} contradicts --workload {}, which is {}: the explicit size is used",
+                    exact_size(*request.volblocksize), request.workload,
+                    exact_size(*workload_blocksize(request.workload))));
+  }
+  if (request.sync == "disabled")
+    add("sync=disabled loses the last seconds of writes at a power cut: for throwaway machines only");
+  if (request.sync == "disabled" && request.workload != "general") {
+    add(fmt::format("--sync disabled contradicts --workload {}: a database relies on its writes being on disk",
+                    request.workload));
+  }
+  if (request.vnc_listen != "127.0.0.1" && request.vnc_listen != "::1" && request.vnc_listen != "localhost") {
+    add(fmt::format("VNC listens on {} without a password: whoever reaches it has the console", request.vnc_listen));
+  }
+  if (wanted.windows && !request.drivers) {
+    add("Windows finds no virtio disk without drivers: give virtio-win.iso with --drivers");
+  }
+  if (request.virt_type == "qemu") add("--virt-type qemu emulates the CPU: many times slower than KVM");
+  std::uint64_t volumes = 0;
+  for (const auto& dataset : view.datasets) volumes += dataset.volsize;
+  for (const auto& disk : wanted.disks) volumes += disk.size;
+  if (volumes > facts.pool.size) {
+    add(fmt::format("the volumes add up to {}, pool '{}' has {}: watch its free space", format_size(volumes),
+                    facts.pool.name, format_size(facts.pool.size)));
+  }
+  std::uint64_t memory = request.memory;
+  for (const auto& domain : view.domains) memory += virt::is_active(domain.state) ? domain.memory : 0;
+  if (memory > facts.host.memory) {
+    add(fmt::format("running machines and this one want {} of memory, the host has {}", format_size(memory),
+                    format_size(facts.host.memory)));
+  }
+  if (request.vcpus > facts.host.cpus)
+    add(fmt::format("{} vCPUs on a host with {} CPUs", request.vcpus, facts.host.cpus));
+}
+
+virt::Spec domain_spec(const View& view, const CreateRequest& request, const Wanted& wanted, const Fresh& fresh) {
+  virt::Spec spec;
+  spec.name = request.name;
+  spec.uuid = fresh.uuid();
+  spec.genid = fresh.uuid();
+  spec.virt_type = request.virt_type;
+  spec.memory = request.memory;
+  spec.vcpus = request.vcpus;
+  spec.cpu = request.cpu;
+  spec.firmware = request.firmware;
+  if (request.firmware != virt::Firmware::bios) spec.nvram = nvram_path(request.name);
+  spec.tpm = request.tpm;
+  for (const auto& disk : wanted.disks)
+    spec.disks.push_back(zfs::device_path(disk_dataset(view.root, request.name, disk.label)));
+  if (request.seed.any()) spec.seed = seed_path(request.name);
+  if (request.iso) spec.cdroms.push_back(*request.iso);
+  if (request.drivers) spec.cdroms.push_back(*request.drivers);
+  if (request.bridge) {
+    spec.network = virt::Interface{"bridge", *request.bridge, fresh.mac()};
+  } else if (request.network != "none") {
+    spec.network = virt::Interface{"network", request.network, fresh.mac()};
+  }
+  if (!request.os.empty()) spec.os_id = *os_id(request.os);
+  spec.windows = wanted.windows;
+  spec.vnc_listen = request.vnc_listen;
+  return spec;
+}
+
+zfs::Properties volume_properties(const View& view, const CreateRequest& request, const Wanted& wanted,
+                                  const DiskRequest& disk, const std::string& op) {
+  zfs::Properties properties = {{zfs::property::machine, request.name},
+                                {zfs::property::disk, disk.label},
+                                {zfs::property::op, op},
+                                {"volblocksize", std::to_string(wanted.volblocksize)}};
+  if (request.thick) properties["refreservation"] = std::to_string(disk.size);
+  if (request.sync != "standard") properties["sync"] = request.sync;
+  add_volmode(view, properties);
+  return properties;
+}
+
+void add_steps(Plan& plan, const View& view, const CreateRequest& request, const CreateFacts& facts,
+               const Wanted& wanted, const Fresh& fresh) {
+  const virt::Spec spec = domain_spec(view, request, wanted, fresh);
+  const std::string xml = virt::new_definition(spec);
+  const zfs::Properties state = {{zfs::property::machine, request.name}, {zfs::property::op, fresh.op}};
+  MountFilesystems mounts{{{state_dataset(view.root, request.name), state_directory(request.name)}}};
+
+  if (auto step = ensure_state_root(view, fresh.op)) plan.steps.push_back(*step);
+  plan.steps.emplace_back(CreateFilesystem{state_dataset(view.root, request.name), state});
+  if (request.tpm) {
+    zfs::Properties tpm = state;
+    tpm["mountpoint"] = tpm_directory(spec.uuid);
+    plan.steps.emplace_back(CreateFilesystem{tpm_dataset(view.root, request.name), tpm});
+    mounts.mounts.push_back({tpm_dataset(view.root, request.name), tpm_directory(spec.uuid)});
+  }
+  plan.steps.emplace_back(std::move(mounts));
+  AwaitDevices devices;
+  for (const auto& disk : wanted.disks) {
+    const auto name = disk_dataset(view.root, request.name, disk.label);
+    plan.steps.emplace_back(CreateVolume{name, disk.size, volume_properties(view, request, wanted, disk, fresh.op)});
+    devices.volumes.push_back(name);
+  }
+  plan.steps.emplace_back(devices);
+  if (request.image && facts.image) {
+    plan.steps.emplace_back(
+        WriteImage{*request.image, facts.image->format, devices.volumes.front(), facts.image->virtual_size});
+  }
+  WriteFiles files{{{definition_path(request.name), xml, false, ""}}};
+  if (request.seed.any()) {
+    const auto documents = seed_documents(request.seed, {}, request.name, spec.uuid);
+    const auto more = seed_files(request.name, documents);
+    files.files.insert(files.files.end(), more.begin(), more.end());
+    plan.steps.emplace_back(std::move(files));
+    plan.steps.emplace_back(WriteSeeds{{seed_image(request.name, documents)}});
+  } else {
+    plan.steps.emplace_back(std::move(files));
+  }
+  plan.steps.emplace_back(DefineDomains{{{request.name, spec.uuid, xml}}});
+  if (request.autostart) plan.steps.emplace_back(SetAutostart{{request.name, spec.uuid}, true});
+  if (request.start && wanted.boots) {
+    plan.steps.emplace_back(StartDomain{{request.name, spec.uuid}});
+  } else if (request.start) {
+    plan.warnings.push_back("not started: its disk is empty and there is neither --iso nor --image");
+  }
+}
+
+}  // namespace
+
+Result plan_create(const View& view, const CreateRequest& request, const CreateFacts& facts, const Fresh& fresh) {
+  std::vector<std::string> labels;
+  for (const auto& disk : request.disks) labels.push_back(disk.label.empty() ? kFirstDisk : disk.label);
+  if (labels.empty()) labels.emplace_back(kFirstDisk);
+  if (auto refusal = bad_words(request)) return *refusal;
+  if (auto refusal = name_taken(view, request.name, labels, facts.taken_paths)) return *refusal;
+  if (auto refusal = bad_image(request, facts)) return *refusal;
+  if (auto refusal = bad_network(request, facts)) return *refusal;
+  if (request.memory > facts.host.memory) {
+    return Refusal{"memory",
+                   fmt::format("--ram {} is more than the host has", exact_size(request.memory)),
+                   {fmt::format("the host has {}", format_size(facts.host.memory))},
+                   "give less memory"};
+  }
+  if (request.virt_type == "kvm" && !facts.kvm_available) {
+    return Refusal{"no-kvm",
+                   "this host offers no KVM (/dev/kvm)",
+                   {},
+                   "load kvm_intel or kvm_amd, enable virtualization in the firmware, or use --virt-type qemu"};
+  }
+  if (auto refusal = layout_problem(view)) return *refusal;
+
+  Plan plan{"create", fresh.op, {request.name}, {}, 0, {}};
+  const Wanted wanted = fill_in(request, facts, plan);
+  std::uint64_t more = request.image && facts.image ? facts.image->virtual_size : 0;
+  if (request.thick) {
+    more = 0;
+    for (const auto& disk : wanted.disks) more += disk.size;
+  }
+  if (auto refusal = pool_limit(facts.pool, more, request.over_limit)) return *refusal;
+  warn(view, request, facts, wanted, plan);
+  add_steps(plan, view, request, facts, wanted, fresh);
+  plan.commit = plan.steps.size();
+  return plan;
+}
+
+}  // namespace kld::plan

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "plan/plan.h"
+#include "plan/view.h"
+
+namespace kld::plan {
+
+struct DeleteRequest {
+  std::vector<std::string> machines;
+  bool force = false;          ///< stop those that run
+  bool discard_saved = false;  ///< managed save images go, too
+};
+
+struct DeleteFacts {
+  std::vector<zfs::Snapshot> snapshots;  ///< of all datasets of the machines, and of the datasets they were cloned from
+  std::vector<zfs::Dataset> origins;     ///< name and origin of everything in the pool: clones may lie anywhere
+  std::map<std::string, std::string> definitions;              ///< machine to inactive XML, for the undo
+  std::map<std::string, std::vector<std::string>> block_jobs;  ///< by machine
+};
+
+/// What goes, for the question before it.
+struct Doom {
+  std::vector<std::string> lines;
+  std::uint64_t used = 0;  ///< bytes
+};
+Doom describe_deletion(const View& view, const DeleteRequest& request, const DeleteFacts& facts);
+
+/// Checks, stops, undefines, destroys last. Refused with the list of clones that hang on the machines' snapshots.
+Result plan_delete(const View& view, const DeleteRequest& request, const DeleteFacts& facts, const Fresh& fresh);
+
+}  // namespace kld::plan
