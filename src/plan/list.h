@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <map>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <set>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "plan/view.h"
+
+namespace kld::plan {
+
+/// What `--wide` knows of a machine's snapshots.
+struct SnapshotSummary {
+  std::uint64_t count = 0;
+  std::string newest;  ///< name without '@'; empty: none
+  UnixTime created = 0;
+  std::string consistency;  ///< of the newest
+  bool operator==(const SnapshotSummary&) const = default;
+};
+
+struct ListRequest {
+  std::vector<std::string> names;  ///< empty: all; with `tree`, each with its descendants
+  bool tree = false;
+  std::string sort;                   ///< a column's title in any case, "-used" for largest first; empty: by name
+  std::set<std::string> interrupted;  ///< machines that an open journal entry names and nobody works on
+  /// Volumes of devices that are not named under /dev/zvol/: {"/dev/zd16", "rpool/vms/web"}.
+  std::map<std::string, std::string> volumes;
+  std::map<std::string, SnapshotSummary> snapshots;  ///< by machine; only where asked for
+};
+
+struct RowDisk {
+  std::string label;  ///< empty when not adopted
+  zfs::Dataset volume;
+};
+
+/// One line of the listing: a machine, a domain that is none, a volume that nobody uses, or a replica.
+struct Row {
+  std::string name;
+  std::string branch;  ///< what a tree draws before the name
+  std::string mark;    ///< and behind it
+  std::string state;   ///< the domain's, or "no domain", "no disk", "locked", "replica", "interrupted"
+  std::string zvol;    ///< first disk: its volume, else the path, else "-"
+  std::vector<RowDisk> disks;
+  std::uint64_t used = 0;        ///< bytes, all disks
+  std::uint64_t referenced = 0;  ///< bytes, all disks
+  double ratio = 1.0;            ///< over all disks, by bytes used
+  std::string origin;            ///< "golden@clone-2026-04-04T14:35:00Z"; empty: none
+  std::string parent;            ///< name of the machine it is a clone of, as ZFS has it; empty: none
+  std::string replica_of;        ///< "HOSTID/NAME"; empty: no replica
+  bool adopted = false;
+  bool golden = false;
+  bool locked = false;  ///< an encryption key is not loaded
+  bool interrupted = false;
+  std::vector<std::string> missing;  ///< volumes that the definition names and that are not there
+  std::optional<virt::DomainInfo> domain;
+  std::optional<SnapshotSummary> snapshots;  ///< nullopt: not asked
+};
+
+using Listing = std::variant<std::vector<Row>, Refusal>;
+
+/// All that an operator would look for below the root: machines, domains never adopted, volumes without domain,
+/// replicas; nothing that is set aside. Throws UsageError for a column that does not exist.
+Listing list_machines(const View& view, const ListRequest& request);
+
+/// The listing as a table: NAME STATE ZVOL USED REFER RATIO ORIGIN, and with `wide` also MEMORY VCPUS SNAPSHOTS NEWEST
+/// CONSISTENCY AUTOSTART.
+std::string list_table(const std::vector<Row>& rows, bool wide);
+
+/// The listing for programs, an array with one object a row. Keys never vanish; what is unknown is null.
+///   name, state                    strings, as in the table
+///   domain_state, uuid             the domain's; null without one
+///   adopted, golden, locked, interrupted   booleans
+///   origin                         "MACHINE@SNAPSHOT" or null
+///   replica_of                     "HOSTID/NAME" or null
+///   used_bytes, referenced_bytes   sums over the disks
+///   ratio                          compression over the disks, 1.0 is none
+///   disks    [{label (null when not adopted), dataset, guid (string), device, size_bytes, used_bytes,
+///              referenced_bytes, ratio, origin (full snapshot name or null)}]
+///   missing  [volumes that the definition names and that are not there]
+///   paths    [sources of the domain's block devices]
+///   memory_bytes, vcpus, autostart  null without a domain
+///   snapshots  null unless asked, else {count, newest, newest_created (UTC), newest_consistency}
+nlohmann::json to_json(const std::vector<Row>& rows);
+
+}  // namespace kld::plan
