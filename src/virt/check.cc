@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "virt/check.h"
+
+#include <cstdlib>
+
+#include "base/error.h"
+
+namespace kld::virt {
+
+void silence_libvirt() {
+  static const bool silenced = [] {
+    virSetErrorFunc(nullptr, [](void*, virErrorPtr) {});
+    return true;
+  }();
+  static_cast<void>(silenced);
+}
+
+virErrorNumber last_error() {
+  const virErrorPtr error = virGetLastError();
+  return error == nullptr ? VIR_ERR_OK : static_cast<virErrorNumber>(error->code);
+}
+
+void fail(std::string_view doing, std::string hint) {
+  const virErrorPtr last = virGetLastError();
+  Error error(last != nullptr && last->message != nullptr ? last->message : "libvirt gave no reason", std::move(hint));
+  error.add_context(std::string(doing));
+  throw error;
+}
+
+std::string take(char* text) {
+  if (text == nullptr) return {};
+  std::string copy = text;
+  std::free(text);
+  return copy;
+}
+
+}  // namespace kld::virt

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace kld::virt {
+
+enum class State {
+  running,
+  paused,
+  paused_no_space,
+  paused_io_error,
+  shut_off,
+  shutting_down,
+  crashed,
+  suspended,
+  other
+};
+
+/// The words virsh uses: "running", "paused", "shut off"; ours "paused (no space)", "paused (I/O error)".
+std::string to_string(State state);
+/// Anything that has a QEMU process behind it.
+bool is_active(State state);
+
+/// What one bulk listing tells of a domain.
+struct DomainInfo {
+  std::string name;
+  std::string uuid;
+  State state = State::other;
+  std::uint64_t memory = 0;  ///< maximum, bytes
+  unsigned vcpus = 0;
+  bool persistent = true;
+  bool autostart = false;
+  bool has_managed_save = false;
+  bool has_snapshots = false;  ///< libvirt's own snapshots
+  bool has_checkpoints = false;
+  /// Local paths (block and file) of the disks; of an active domain, those it has now.
+  std::vector<std::string> block_paths;
+
+  bool operator==(const DomainInfo&) const = default;
+};
+
+struct HostInfo {
+  std::uint64_t memory = 0;  ///< bytes
+  unsigned cpus = 0;
+  std::string hostname;
+};
+
+/// One connection to libvirt. Every failure is an Error in libvirt's words; not found is nullopt or false.
+class Connection {
+ public:
+  /// Throws Error with a hint (is libvirtd running?) when it cannot connect.
+  static Connection open(const std::string& uri);
+  Connection(Connection&&) noexcept;
+  Connection& operator=(Connection&&) noexcept;
+  ~Connection();
+
+  /// All domains, sorted by name, in a number of calls that does not depend on how many there are: one
+  /// virConnectGetAllDomainStats (state, balloon, vcpu, block) and flag-filtered virConnectListAllDomains for the
+  /// booleans. Disk errors are asked only of domains paused by an I/O error.
+  std::vector<DomainInfo> list() const;
+  std::optional<DomainInfo> find(const std::string& name) const;
+
+  /// Persistent (inactive) definition, with secrets. Throws when there is no such domain.
+  std::string inactive_xml(const std::string& uuid) const;
+  /// Human-readable names of block jobs running on an active domain: "vda: commit". Empty when none.
+  std::vector<std::string> block_jobs(const std::string& uuid, const std::vector<std::string>& targets) const;
+
+  /// Defines with VIR_DOMAIN_DEFINE_VALIDATE. Idempotent for the same XML.
+  void define(const std::string& xml) const;
+  /// Undefines with KEEP_NVRAM and KEEP_TPM; false when there is no such domain.
+  bool undefine(const std::string& uuid) const;
+  /// True when it was started now, false when it ran already.
+  bool start(const std::string& uuid) const;
+  /// Presses the guest's power button, waits up to `graceful`, then destroys; waits until it is shut off. A paused
+  /// guest cannot react and is destroyed at once. False when it was off. Throws Interrupted when `interrupted` says so.
+  bool stop(const std::string& uuid, std::chrono::seconds graceful, const std::function<bool()>& interrupted) const;
+  void set_autostart(const std::string& uuid, bool autostart) const;
+  void remove_managed_save(const std::string& uuid) const;
+
+  bool has_network(const std::string& name) const;
+  bool network_active(const std::string& name) const;
+  std::vector<std::string> networks() const;
+  /// URI to use in messages: "qemu:///system".
+  const std::string& uri() const;
+  HostInfo host() const;
+  /// "127.0.0.1:5900" of a running domain's VNC, nullopt without one.
+  std::optional<std::string> vnc_address(const std::string& uuid) const;
+
+ private:
+  struct Impl;
+  explicit Connection(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace kld::virt
