@@ -6,7 +6,7 @@
 #include <libzfs_core.h>
 #include <unistd.h>
 
-#include <atomic>
+#include <array>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -83,6 +83,19 @@ class Descriptor {
 
  private:
   int fd_;
+};
+
+struct PipePair {
+  static std::array<int, 2> make() {
+    std::array<int, 2> ends{};
+    if (pipe2(ends.data(), O_CLOEXEC) != 0) throw Error(fmt::format("cannot make a pipe: {}", std::strerror(errno)));
+    ::fcntl(ends[0], F_SETPIPE_SZ, 1 << 20);
+    return ends;
+  }
+  PipePair() : PipePair(make()) {}
+  explicit PipePair(std::array<int, 2> ends) : read_end(ends[0]), write_end(ends[1]) {}
+  Descriptor read_end;
+  Descriptor write_end;
 };
 
 }  // namespace
@@ -180,46 +193,50 @@ std::uint64_t send_size(const std::string& snapshot) {
 }
 
 void copy(const std::string& snapshot, const std::string& target, const Properties& properties,
-          const std::function<void(std::uint64_t)>& progress) {
+          const std::function<void(std::uint64_t)>& progress, const std::function<bool()>& interrupted) {
   open_library();
-  int ends[2];
-  if (pipe2(ends, O_CLOEXEC) != 0) throw Error(fmt::format("cannot make a pipe: {}", std::strerror(errno)));
-  Descriptor read_end(ends[0]);
-  Descriptor write_end(ends[1]);
-  ::fcntl(read_end.get(), F_SETPIPE_SZ, 1 << 20);
-
+  PipePair sent;
+  PipePair received;
   constexpr auto kFlags =
       static_cast<lzc_send_flags>(LZC_SEND_FLAG_LARGE_BLOCK | LZC_SEND_FLAG_COMPRESS | LZC_SEND_FLAG_EMBED_DATA);
-  std::atomic<int> send_problem{0};
-  std::atomic<bool> sending{true};
+  int send_problem = 0;
   std::thread sender([&] {
-    send_problem = lzc_send(snapshot.c_str(), nullptr, write_end.get(), kFlags);
-    sending = false;
-    write_end.reset();
+    send_problem = lzc_send(snapshot.c_str(), nullptr, sent.write_end.get(), kFlags);
+    sent.write_end.reset();
   });
-  std::atomic<bool> receiving{true};
-  std::thread watcher([&] {
-    while (receiving && sending) {
-      if (progress) progress(lzc_send_progress(write_end.get()));
-      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  bool stopped = false;
+  // Between the two, so that bytes are counted, and so that stopping is closing: each side sees its pipe end.
+  std::thread pump([&] {
+    std::uint64_t bytes = 0;
+    for (;;) {
+      stopped = interrupted && interrupted();
+      if (stopped) break;
+      const ssize_t moved =
+          ::splice(sent.read_end.get(), nullptr, received.write_end.get(), nullptr, 1 << 20, SPLICE_F_MOVE);
+      if (moved < 0 && errno == EINTR) continue;
+      if (moved <= 0) break;
+      bytes += static_cast<std::uint64_t>(moved);
+      if (progress) progress(bytes);
     }
+    sent.read_end.reset();
+    received.write_end.reset();
   });
-  const std::string received = target + snapshot.substr(snapshot.find('@'));
+  const std::string name = target + snapshot.substr(snapshot.find('@'));
   std::uint64_t read_bytes = 0;
   std::uint64_t error_flags = 0;
   std::uint64_t action_handle = 0;
   nvlist_t* errors = nullptr;
-  const int receive_problem = lzc_receive_with_cmdprops(received.c_str(), nullptr, native(properties).get(), nullptr, 0,
-                                                        nullptr, B_FALSE, B_FALSE, B_FALSE, read_end.get(), nullptr, -1,
-                                                        &read_bytes, &error_flags, &action_handle, &errors);
+  const int receive_problem = lzc_receive_with_cmdprops(
+      name.c_str(), nullptr, native(properties).get(), nullptr, 0, nullptr, B_FALSE, B_FALSE, B_FALSE,
+      received.read_end.get(), nullptr, -1, &read_bytes, &error_flags, &action_handle, &errors);
   const Nvlist ignored(errors);
-  receiving = false;
-  read_end.reset();  // a sender that still writes ends with EPIPE
-  watcher.join();
+  received.read_end.reset();
+  pump.join();
   sender.join();
-  if (receive_problem != 0) check(receive_problem, fmt::format("copy '{}' to '{}'", snapshot, target));
+  if (stopped) throw Interrupted();
+  check(receive_problem, fmt::format("copy '{}' to '{}'", snapshot, target));
   check(send_problem, fmt::format("send '{}'", snapshot));
-  destroy_snapshots_if_present({received});
+  destroy_snapshots_if_present({name});
 }
 
 }  // namespace kld::zfs

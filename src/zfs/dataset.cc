@@ -69,10 +69,10 @@ Properties user_properties(const Names& names, const std::vector<std::string_vie
   return result;
 }
 
-constexpr std::array kColumns = {"name",    "type",          "guid",          "createtxg",    "origin",
-                                 "used",    "referenced",    "volsize",       "volblocksize", "refreservation",
-                                 "written", "compressratio", "mountpoint",    "mounted",      "canmount",
-                                 "volmode", "keystatus",     "encryptionroot"};
+constexpr std::array kColumns = {"name",    "type",          "guid",           "createtxg",    "origin",
+                                 "used",    "referenced",    "volsize",        "volblocksize", "refreservation",
+                                 "written", "compressratio", "mountpoint",     "mounted",      "canmount",
+                                 "volmode", "keystatus",     "encryptionroot", "available"};
 constexpr std::array kSnapshotColumns = {"name", "guid", "createtxg", "creation", "userrefs", "clones"};
 constexpr std::array kSnapshotSizes = {"used", "referenced", "written"};
 

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/context.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+
+#include "base/process.h"
+#include "base/terminal.h"
+#include "run/interrupt.h"
+#include "run/journal.h"
+#include "run/real_runner.h"
+#include "run/recover.h"
+
+namespace kld::cli {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto kLockPatience = 5s;
+constexpr char kDefaultUri[] = "qemu:///system";
+
+std::string environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? std::string() : std::string(value);
+}
+
+std::string config_path() {
+  const auto path = environment("KLD_CONFIG");
+  return path.empty() ? run::kConfigFile : path;
+}
+
+/// A bar a long step; steps without progress draw none.
+run::Progress progress_bar(bool wanted) {
+  if (!wanted) return {};
+  auto bar = std::make_shared<std::unique_ptr<ProgressBar>>();
+  return [bar](const std::string& what, double done, std::uint64_t total) {
+    if (!*bar) *bar = std::make_unique<ProgressBar>(what, total);
+    (*bar)->update(static_cast<std::uint64_t>(done * static_cast<double>(total)));
+    if (done >= 1.0) bar->reset();
+  };
+}
+
+bool touches(const std::vector<std::string>& machines, const std::map<std::string, run::Lock>& locks) {
+  for (const auto& name : machines) {
+    if (locks.contains(name)) return true;
+  }
+  return false;
+}
+
+/// A dead process's operation on one of our machines that began after our recovery and before our locks.
+bool died_meanwhile(const std::map<std::string, run::Lock>& locks) {
+  for (const auto& entry : run::open_entries()) {
+    if (touches(entry.plan.machines, locks)) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+void Context::require_root() {
+  if (::geteuid() == 0) return;
+  throw Refused({"not-root", "this command works on ZFS and libvirt's system machines: it must run as root", {},
+                 "try again with sudo"});
+}
+
+run::Root Context::root() const { return run::resolve_root(common.root, run::load_config(config_path())); }
+
+std::string Context::uri() const {
+  if (common.connect) return *common.connect;
+  if (const auto uri = environment("KLD_CONNECT"); !uri.empty()) return uri;
+  return run::load_config(config_path()).connect.value_or(kDefaultUri);
+}
+
+run::Host Context::look(bool sync_first) const { return run::Host::look(root(), uri(), sync_first); }
+
+double Context::seconds_since_start() const {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+}
+
+void Context::answer(const std::string& text) const { std::fputs(text.c_str(), stdout); }
+void Context::answer(const nlohmann::json& json) const { fmt::print("{}\n", json.dump(2)); }
+
+void Context::talk(const std::string& text) const {
+  if (!common.quiet && !common.json) fmt::print(stderr, "{}\n", text);
+}
+
+void Context::warn(const std::string& text) const { fmt::print(stderr, "warning: {}\n", text); }
+
+run::Watch Context::watch() const {
+  run::Watch watch;
+  const auto tell = [this](const std::string& lead, const plan::Step& step) {
+    talk(lead + plan::describe(step) + "...");
+    for (const auto& command : plan::commands(step)) talk(dimmed("  " + shell_line(command), Stream::err));
+  };
+  watch.step = [tell](const plan::Step& step) { tell("", step); };
+  watch.undo = [tell](const plan::Step& step) { tell("undo: ", step); };
+  watch.undo_failed = [this](const Error& error) { warn(fmt::format("could not undo: {}", error.message())); };
+  watch.interrupted = run::interrupted;
+  return watch;
+}
+
+void Context::recover_for(const std::map<std::string, run::Lock>& locks) const {
+  std::unique_ptr<virt::Connection> connection;
+  std::unique_ptr<run::RealRunner> runner;
+  const auto make_runner = [&]() -> run::Runner& {
+    if (!runner) {
+      connection = std::make_unique<virt::Connection>(virt::Connection::open(uri()));
+      runner = std::make_unique<run::RealRunner>(connection.get(), run::Progress(), nullptr);
+    }
+    return *runner;
+  };
+  for (const auto& one : run::recover(make_runner, watch())) {
+    const auto what = fmt::format("an earlier '{}' that was cut off ({})", one.operation, one.op);
+    if (one.how == run::Recovered::How::undone) talk(fmt::format("Undid {}.", what));
+    if (one.how == run::Recovered::How::finished) talk(fmt::format("Finished {}.", what));
+    if (one.how != run::Recovered::How::failed) continue;
+    if (touches(one.machines, locks)) {
+      throw Refused({"needs-recovery", fmt::format("{} must be recovered first, and could not be", what), {one.problem},
+                     "mend what stands in the way, then run 'kld recover'"});
+    }
+    warn(fmt::format("{} could not be recovered: {}", what, one.problem));
+  }
+}
+
+void Context::dispose(const std::map<std::string, run::Lock>& locks, bool sync_first,
+                      const std::function<Proposal(const run::Host&)>& propose) {
+  require_root();
+  run::catch_signals();
+  const run::Root where = root();
+  run::Locks held;
+  if (!common.dry_run) {
+    recover_for(locks);
+    held = run::Locks::take(locks, kLockPatience);
+    for (int tries = 0; tries < 3 && died_meanwhile(locks); ++tries) {
+      held = run::Locks();
+      recover_for(locks);
+      held = run::Locks::take(locks, kLockPatience);
+    }
+  }
+  const run::Host host = run::Host::look(where, uri(), sync_first);
+  const Proposal proposal = propose(host);
+  if (const auto* refusal = std::get_if<Refusal>(&proposal.result)) {
+    if (refusal->kind == "usage") throw UsageError(refusal->message, refusal->hint);
+    throw Refused(*refusal);
+  }
+  const auto& plan = std::get<plan::Plan>(proposal.result);
+  for (const auto& warning : plan.warnings) warn(warning);
+  if (common.dry_run) {
+    show(plan);
+    return;
+  }
+  confirm(proposal);
+  if (run::interrupted()) throw Interrupted();
+  if (where.remember) run::remember_root(config_path(), where.dataset, host.root_guid());
+  execute(plan, host, proposal);
+}
+
+void Context::show(const plan::Plan& plan) const {
+  if (common.json) {
+    answer(to_json(plan));
+    return;
+  }
+  for (const auto& step : plan.steps) {
+    answer(plan::describe(step) + "\n");
+    for (const auto& command : plan::commands(step)) answer(dimmed("  " + shell_line(command), Stream::out) + "\n");
+  }
+}
+
+void Context::confirm(const Proposal& proposal) const {
+  if (proposal.question.empty() || common.yes) return;
+  for (const auto& line : proposal.question) fmt::print(stderr, "{}\n", line);
+  if (!is_terminal(Stream::in)) {
+    throw Refused({"not-confirmed", "this destroys data and nobody is there to ask", {}, "answer yes beforehand with --yes"});
+  }
+  if (!ask("Go ahead?")) throw Refused({"not-confirmed", "not confirmed, nothing changed", {}, ""});
+}
+
+void Context::execute(const plan::Plan& plan, const run::Host& host, const Proposal& proposal) {
+  executing_ = true;
+  run::RealRunner runner(&host.libvirt(), progress_bar(!common.quiet && !common.json), run::interrupted);
+  // While undoing, an interruption that is already asked for must not stop the undo.
+  auto seen = watch();
+  auto journal = run::Journal::open(plan);
+  seen.undo = [tell = seen.undo, &runner](const plan::Step& step) {
+    runner.ignore_interruptions();
+    tell(step);
+  };
+  run::execute(plan, runner, journal, seen);
+  if (common.json) {
+    auto json = to_json(plan);
+    if (proposal.report_json) json.update(proposal.report_json(host));
+    answer(json);
+  } else if (proposal.report && !common.quiet) {
+    answer(proposal.report(host));
+  }
+}
+
+nlohmann::json to_json(const plan::Plan& plan) {
+  nlohmann::json steps = nlohmann::json::array();
+  for (const auto& step : plan.steps) {
+    nlohmann::json entry = plan::to_json(step);
+    entry["describe"] = plan::describe(step);
+    nlohmann::json lines = nlohmann::json::array();
+    for (const auto& command : plan::commands(step)) lines.push_back(command);
+    entry["commands"] = std::move(lines);
+    steps.push_back(std::move(entry));
+  }
+  return {{"operation", plan.operation}, {"op", plan.op},          {"machines", plan.machines},
+          {"warnings", plan.warnings},   {"commit", plan.commit}, {"steps", std::move(steps)}};
+}
+
+int report_error(const Error& error, bool json, bool changed) {
+  // Whatever goes wrong before the first step has changed nothing.
+  const Exit exit = error.exit() == Exit::failed && !changed ? Exit::refused : error.exit();
+  const auto* refused = dynamic_cast<const Refused*>(&error);
+  const std::vector<std::string> evidence = refused == nullptr ? std::vector<std::string>() : refused->refusal().evidence;
+  if (json) {
+    nlohmann::json body = {{"message", error.message()}, {"evidence", evidence}, {"hint", error.hint()},
+                           {"context", error.context()}, {"exit", static_cast<int>(exit)}};
+    body["kind"] = refused != nullptr ? refused->refusal().kind : exit == Exit::usage ? "usage" : "error";
+    fmt::print("{}\n", nlohmann::json{{"error", body}}.dump(2));
+  } else {
+    fmt::print(stderr, "{} {}\n", bold("error:", Stream::err), error.message());
+    for (const auto& line : evidence) fmt::print(stderr, "  - {}\n", line);
+    for (const auto& doing : error.context()) fmt::print(stderr, "  while: {}\n", doing);
+    if (!error.hint().empty()) fmt::print(stderr, "hint: {}\n", error.hint());
+    if (exit == Exit::failed) fmt::print(stderr, "Everything done so far was undone.\n");
+    if (exit == Exit::interrupted && changed) fmt::print(stderr, "Everything done so far was undone.\n");
+    if (exit == Exit::needs_recovery) fmt::print(stderr, "hint: something is left half done; 'kld recover' undoes or finishes it\n");
+  }
+  return static_cast<int>(exit);
+}
+
+}  // namespace kld::cli

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// What all commands share in front of their users: common flags, errors, and the one place that disposes of plans.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "plan/plan.h"
+#include "run/config.h"
+#include "run/executor.h"
+#include "run/host.h"
+#include "run/lock.h"
+
+namespace kld::cli {
+
+/// Flags that every command has.
+struct Common {
+  bool json = false;
+  bool dry_run = false;
+  bool yes = false;
+  bool quiet = false;
+  std::optional<std::string> root;
+  std::optional<std::string> connect;
+};
+
+/// What a command answers with: the plan, and what to say around it.
+struct Proposal {
+  plan::Result result;
+  /// What is destroyed, asked for before it; empty: nothing is.
+  std::vector<std::string> question;
+  /// The answer on success, for a person and for a program. `report` may look at the host again.
+  std::function<std::string(const run::Host&)> report;
+  std::function<nlohmann::json(const run::Host&)> report_json;
+};
+
+class Context {
+ public:
+  Common common;
+
+  /// Throws Refused unless we are root.
+  static void require_root();
+  run::Root root() const;
+  std::string uri() const;
+  /// Looks at the host; nothing is locked or changed.
+  run::Host look(bool sync_first = false) const;
+
+  /// Recovers what died, locks, looks, lets `propose` plan, and disposes: prints or executes.
+  void dispose(const std::map<std::string, run::Lock>& locks, bool sync_first,
+               const std::function<Proposal(const run::Host&)>& propose);
+
+  /// True once a step may have changed something: an error is then no mere refusal any more.
+  bool executing() const { return executing_; }
+  double seconds_since_start() const;
+
+  /// To standard output: the answer.
+  void answer(const std::string& text) const;
+  void answer(const nlohmann::json& json) const;
+  /// To standard error, unless --quiet or --json.
+  void talk(const std::string& text) const;
+  void warn(const std::string& text) const;
+
+  /// Recovery of what died earlier, told on standard error. `only`: these machines alone matter; one that fails and
+  /// names them is a refusal.
+  void recover_for(const std::map<std::string, run::Lock>& locks) const;
+  run::Watch watch() const;
+
+ private:
+  void execute(const plan::Plan& plan, const run::Host& host, const Proposal& proposal);
+  void show(const plan::Plan& plan) const;
+  void confirm(const Proposal& proposal) const;
+  bool executing_ = false;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+nlohmann::json to_json(const plan::Plan& plan);
+/// The error on standard error (or as JSON on standard output), and the exit status it means.
+int report_error(const Error& error, bool json, bool changed);
+
+}  // namespace kld::cli

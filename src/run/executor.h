@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "plan/plan.h"
+
+namespace kld::run {
+
+/// Does one step, or throws Error. Real, dry and fake runners differ; the executor does not.
+class Runner {
+ public:
+  virtual ~Runner() = default;
+  virtual void run(const plan::Step& step) = 0;
+};
+
+/// Where begun steps are noted. The real one is on disk.
+class Record {
+ public:
+  virtual ~Record() = default;
+  virtual void begin(std::size_t step) = 0;
+  virtual void close() = 0;
+};
+
+/// Who watches; every member may be empty.
+struct Watch {
+  std::function<void(const plan::Step&)> step;  ///< about to run
+  std::function<void(const plan::Step&)> undo;  ///< an inverse about to run
+  std::function<void(const Error&)> undo_failed;
+  std::function<bool()> interrupted;
+};
+
+/// Runs the plan. Before the commit point a failure or an interruption is undone, last step first; from there on the
+/// rest is finished. Throws the Error that ended it: with its own exit status when everything was undone, with
+/// Exit::needs_recovery when something is left, which the record then still holds.
+void execute(const plan::Plan& plan, Runner& runner, Record& record, const Watch& watch);
+
+/// Runs the inverses of steps[0..last], last first, going on past one that fails. True when none failed.
+/// `other_boot`: the host has started anew since; what ran then is not started again.
+bool undo(const std::vector<plan::Step>& steps, std::size_t last, Runner& runner, const Watch& watch, bool other_boot);
+
+}  // namespace kld::run

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+
+namespace kld::run {
+
+/// The whole file; nullopt when there is none. Throws Error past `limit` bytes.
+std::optional<std::string> read_file(const std::string& path, std::size_t limit = 16U << 20);
+/// Replaces the file atomically, mode 0600, synced with its directory (made, mode 0700, when missing).
+void write_file(const std::string& path, const std::string& content);
+/// Gone already counts as removed.
+void remove_file(const std::string& path);
+/// A directory's regular files (TPM) or one file (NVRAM), with owner and mode. A source that is not there: nothing.
+void copy_files(const std::string& from, const std::string& to);
+/// Does nothing when `from` is gone and `to` is there; throws when both are.
+void move_aside(const std::string& from, const std::string& to);
+/// ISO 9660 with Rock Ridge and Joliet, volume `cidata`, replaced atomically.
+void write_seed(const std::string& path, const std::map<std::string, std::string>& documents);
+
+}  // namespace kld::run

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "run/host.h"
+
+#include <fmt/format.h>
+#include <sys/random.h>
+#include <unistd.h>
+#include <uuid/uuid.h>
+
+#include <algorithm>
+#include <ctime>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "base/process.h"
+#include "run/file.h"
+#include "virt/definition.h"
+#include "zfs/change.h"
+#include "zfs/device.h"
+
+namespace kld::run {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::vector<zfs::Dataset> list_root(const Root& root) {
+  auto datasets = zfs::list_datasets(root.dataset);
+  if (!datasets || datasets->empty()) {
+    throw Refused({"root-missing",
+                   fmt::format("the root dataset '{}' does not exist", root.dataset),
+                   {},
+                   "import its pool ('zpool import'), or name another root with --root"});
+  }
+  const auto& top = datasets->front();
+  if (top.kind != zfs::Kind::filesystem) {
+    throw Refused({"root-volume",
+                   fmt::format("'{}' is a volume, not a filesystem", root.dataset),
+                   {},
+                   "name a filesystem with --root"});
+  }
+  if (root.guid && top.guid != *root.guid) {
+    throw Refused(
+        {"root-replaced",
+         fmt::format("'{}' is not the root dataset it was", root.dataset),
+         {fmt::format("guid {}, the configuration says {}", top.guid, *root.guid)},
+         "was another pool imported under this name? When it is right, correct root_guid in the configuration"});
+  }
+  return std::move(*datasets);
+}
+
+std::string in_snapshot(const std::string& machine, const std::string& snapshot, const std::string& file) {
+  return fmt::format("{}/.zfs/snapshot/{}/{}", plan::state_directory(machine), snapshot, file);
+}
+
+}  // namespace
+
+Host Host::look(const Root& root, const std::string& uri, bool sync_first) {
+  auto listing = std::async(std::launch::async, [&] {
+    if (sync_first) zfs::sync(zfs::pool_of(root.dataset));
+    return list_root(root);
+  });
+  plan::View view;
+  view.root = root.dataset;
+  std::unique_ptr<virt::Connection> connection;
+  std::exception_ptr libvirt_problem;
+  try {
+    connection = std::make_unique<virt::Connection>(virt::Connection::open(uri));
+    view.domains = connection->list();
+  } catch (const Error&) {
+    libvirt_problem = std::current_exception();
+  }
+  view.datasets = listing.get();
+  if (libvirt_problem) std::rethrow_exception(libvirt_problem);
+  return Host(std::move(connection), std::move(view));
+}
+
+std::uint64_t Host::root_guid() const {
+  const auto* root = plan::find_dataset(view_, view_.root);
+  return root == nullptr ? 0 : root->guid;
+}
+
+plan::Definitions Host::definitions(const plan::Machine& machine) const {
+  plan::Definitions definitions;
+  if (machine.domain) definitions.current = connection_->inactive_xml(machine.domain->uuid);
+  if (!machine.state) return definitions;
+  if (const auto saved = read_file(plan::definition_path(machine.name))) {
+    definitions.saved_exists = true;
+    definitions.saved = *saved;
+  }
+  return definitions;
+}
+
+std::vector<std::string> Host::block_jobs(const plan::Machine& machine) const {
+  if (!machine.active()) return {};
+  std::vector<std::string> targets;
+  for (const auto& disk : virt::Definition::parse(connection_->inactive_xml(machine.domain->uuid)).disks()) {
+    if (disk.device == "disk") targets.push_back(disk.target);
+  }
+  return connection_->block_jobs(machine.domain->uuid, targets);
+}
+
+plan::SeedDocuments read_seed(const std::string& machine, const std::optional<std::string>& snapshot) {
+  const std::string directory = snapshot ? in_snapshot(machine, *snapshot, "seed") : plan::seed_directory(machine);
+  plan::SeedDocuments documents;
+  std::error_code none;
+  for (const auto& entry : fs::directory_iterator(directory, none)) {
+    if (!entry.is_regular_file() || entry.path().extension() == ".new") continue;
+    if (auto content = read_file(entry.path())) documents[entry.path().filename()] = std::move(*content);
+  }
+  return documents;
+}
+
+std::string read_snapshot_definition(const std::string& machine, const std::string& snapshot) {
+  return read_file(in_snapshot(machine, snapshot, "domain.xml")).value_or("");
+}
+
+bool has_snapshot(const plan::Machine& machine, const std::string& short_name) {
+  const auto datasets = machine.datasets();
+  return std::any_of(datasets.begin(), datasets.end(),
+                     [&](const auto& dataset) { return zfs::exists(dataset.name + "@" + short_name); });
+}
+
+std::vector<std::string> taken_snapshot_names(const plan::Machine& machine, const std::string& kind, UnixTime now) {
+  std::vector<std::string> taken;
+  for (std::string name = plan::fresh_snapshot_name(kind, now, taken); has_snapshot(machine, name);
+       name = plan::fresh_snapshot_name(kind, now, taken)) {
+    taken.push_back(name);
+  }
+  return taken;
+}
+
+std::vector<std::string> taken_paths(const std::string& root, const std::vector<std::string>& names,
+                                     const std::vector<std::string>& labels) {
+  std::vector<std::string> taken;
+  std::error_code none;
+  for (const auto& name : names) {
+    const auto state = plan::state_directory(name);
+    // An empty directory is what an unmounted state filesystem leaves; anything else is in the way.
+    if (fs::symlink_status(state, none).type() != fs::file_type::not_found &&
+        !(fs::is_directory(fs::symlink_status(state, none)) && fs::is_empty(state, none))) {
+      taken.push_back(state);
+    }
+    for (const auto& label : labels) {
+      const auto device = zfs::device_path(plan::disk_dataset(root, name, label));
+      if (fs::symlink_status(device, none).type() != fs::file_type::not_found) taken.push_back(device);
+    }
+  }
+  return taken;
+}
+
+std::optional<Refusal> unreadable(const std::string& what, const std::string& path) {
+  std::error_code problem;
+  const auto status = fs::status(path, problem);
+  const auto refuse = [&](const std::string& why) {
+    return Refusal{"unreadable", fmt::format("{} '{}' {}", what, path, why), {}, "check the path"};
+  };
+  if (!fs::exists(status)) return refuse("does not exist");
+  if (!fs::is_regular_file(status) && !fs::is_block_file(status)) return refuse("is not a file");
+  if (::access(path.c_str(), R_OK) != 0) return refuse("cannot be read");
+  return std::nullopt;
+}
+
+plan::ImageInfo inspect_image(const std::string& path) {
+  if (auto refusal = unreadable("image", path)) throw Refused(*refusal);
+  const auto result = run_process({"qemu-img", "info", "--output=json", "-U", path});
+  if (result.status != 0) {
+    throw Refused({"no-image",
+                   fmt::format("'{}' cannot be read as a disk image", path),
+                   {result.err.substr(0, result.err.find('\n'))},
+                   "look at it with 'qemu-img info'"});
+  }
+  try {
+    const auto json = nlohmann::json::parse(result.out);
+    plan::ImageInfo info;
+    info.format = json.at("format").get<std::string>();
+    info.virtual_size = json.at("virtual-size").get<std::uint64_t>();
+    info.backing_file = json.value("backing-filename", "");
+    info.encrypted = json.value("encrypted", false);
+    return info;
+  } catch (const nlohmann::json::exception& problem) {
+    throw Error(fmt::format("unexpected answer of 'qemu-img info {}': {}", path, problem.what()));
+  }
+}
+
+std::vector<std::string> host_bridges() {
+  std::vector<std::string> bridges;
+  std::error_code none;
+  for (const auto& entry : fs::directory_iterator("/sys/class/net", none)) {
+    if (fs::exists(entry.path() / "bridge", none)) bridges.push_back(entry.path().filename());
+  }
+  std::sort(bridges.begin(), bridges.end());
+  return bridges;
+}
+
+std::string random_uuid() {
+  uuid_t raw;
+  uuid_generate_random(raw);
+  char text[37];
+  uuid_unparse_lower(raw, text);
+  return text;
+}
+
+plan::Fresh fresh() {
+  return {random_uuid(), static_cast<UnixTime>(std::time(nullptr)), random_uuid, [] {
+            unsigned char bytes[3];
+            if (::getrandom(bytes, sizeof bytes, 0) != sizeof bytes) throw Error("the system gives no random numbers");
+            return virt::mac_from(bytes);
+          }};
+}
+
+}  // namespace kld::run

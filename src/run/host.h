@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// Readers: they fill what planners are given. One listing of ZFS, one connection to libvirt.
+#pragma once
+
+#include <future>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "plan/clone.h"
+#include "plan/create.h"
+#include "plan/snapshot.h"
+#include "plan/view.h"
+#include "run/config.h"
+#include "virt/connection.h"
+
+namespace kld::run {
+
+/// The host as one command sees it.
+class Host {
+ public:
+  /// Connects to libvirt and lists ZFS at the same time. Throws Refused when the root is missing or another dataset
+  /// than the configuration remembers. `sync_first`: waits until what was written is accounted for.
+  static Host look(const Root& root, const std::string& uri, bool sync_first = false);
+
+  const plan::View& view() const { return view_; }
+  const virt::Connection& libvirt() const { return *connection_; }
+  std::uint64_t root_guid() const;
+
+  /// Inactive definition and saved one of a machine that is there; empty otherwise.
+  plan::Definitions definitions(const plan::Machine& machine) const;
+  std::vector<std::string> block_jobs(const plan::Machine& machine) const;
+
+ private:
+  Host(std::unique_ptr<virt::Connection> connection, plan::View view)
+      : connection_(std::move(connection)), view_(std::move(view)) {}
+  std::unique_ptr<virt::Connection> connection_;
+  plan::View view_;
+};
+
+/// What `.state/NAME` keeps of a seed, now or inside a snapshot; empty without one.
+plan::SeedDocuments read_seed(const std::string& machine, const std::optional<std::string>& snapshot);
+/// domain.xml inside a snapshot of the machine's state; empty when it is not there.
+std::string read_snapshot_definition(const std::string& machine, const std::string& snapshot);
+
+/// Of KIND-UTC, KIND-UTC.2 … those that a dataset of the machine has already. Asks ZFS for these names alone.
+std::vector<std::string> taken_snapshot_names(const plan::Machine& machine, const std::string& kind, UnixTime now);
+bool has_snapshot(const plan::Machine& machine, const std::string& short_name);
+
+/// Of the paths that new machines of these names would use, those that exist.
+std::vector<std::string> taken_paths(const std::string& root, const std::vector<std::string>& names,
+                                     const std::vector<std::string>& labels);
+
+/// `qemu-img info` of a file. Throws Refused when it is missing, no regular file or device, or no image.
+plan::ImageInfo inspect_image(const std::string& path);
+/// Why a file cannot be read, nullopt when it can.
+std::optional<Refusal> unreadable(const std::string& what, const std::string& path);
+std::vector<std::string> host_bridges();
+
+/// Now, and random names.
+plan::Fresh fresh();
+std::string random_uuid();
+
+}  // namespace kld::run

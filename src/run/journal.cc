@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "run/journal.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <ctime>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <utility>
+
+#include "base/error.h"
+
+namespace kld::run {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+Error failure(const std::string& doing, const std::string& path) {
+  return Error(fmt::format("cannot {} journal '{}': {}", doing, path, std::strerror(errno)));
+}
+
+void write_line(int fd, const std::string& path, const std::string& line) {
+  std::size_t written = 0;
+  while (written < line.size()) {
+    const ssize_t sent = ::write(fd, line.data() + written, line.size() - written);
+    if (sent < 0 && errno == EINTR) continue;
+    if (sent <= 0) throw failure("write", path);
+    written += static_cast<std::size_t>(sent);
+  }
+  if (::fdatasync(fd) != 0) throw failure("sync", path);
+}
+
+void sync_directory(const std::string& directory) {
+  const int fd = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return;
+  ::fsync(fd);
+  ::close(fd);
+}
+
+Json header(const plan::Plan& plan) {
+  Json steps = Json::array();
+  for (const auto& step : plan.steps) steps.push_back(plan::to_json(step));
+  return {{"version", 1},
+          {"operation", plan.operation},
+          {"op", plan.op},
+          {"machines", plan.machines},
+          {"commit", plan.commit},
+          {"started", static_cast<std::int64_t>(std::time(nullptr))},
+          {"boot_id", current_boot_id()},
+          {"steps", std::move(steps)}};
+}
+
+void read_header(const std::string& line, OpenEntry& entry) {
+  const Json json = Json::parse(line);
+  if (json.at("version").get<int>() != 1) throw Error("it was written by another version of this program");
+  entry.plan.operation = json.at("operation").get<std::string>();
+  entry.plan.op = json.at("op").get<std::string>();
+  entry.plan.machines = json.at("machines").get<std::vector<std::string>>();
+  entry.plan.commit = json.at("commit").get<std::size_t>();
+  entry.started = json.at("started").get<std::int64_t>();
+  entry.boot_id = json.at("boot_id").get<std::string>();
+  for (const auto& step : json.at("steps")) entry.plan.steps.push_back(plan::step_from_json(step));
+}
+
+/// A line without its newline was cut off while being written: its step never began.
+void read_entry(OpenEntry& entry) {
+  std::ifstream file(entry.path(), std::ios::binary);
+  std::stringstream buffer;
+  buffer << file.rdbuf();
+  const std::string text = buffer.str();
+  std::size_t start = 0;
+  bool first = true;
+  for (std::size_t end = text.find('\n'); end != std::string::npos; start = end + 1, end = text.find('\n', start)) {
+    const std::string line = text.substr(start, end - start);
+    try {
+      if (first) {
+        read_header(line, entry);
+      } else {
+        entry.begun = Json::parse(line).at("begin").get<std::size_t>();
+        if (*entry.begun >= entry.plan.steps.size()) throw Error("it names a step that the plan does not have");
+      }
+    } catch (const std::exception& problem) {
+      entry.problem = problem.what();
+      return;
+    }
+    first = false;
+  }
+}
+
+}  // namespace
+
+Journal Journal::open(const plan::Plan& plan, const std::string& directory) {
+  fs::create_directories(directory);
+  ::chmod(directory.c_str(), 0700);
+  const std::string path = fmt::format("{}/{}.json", directory, plan.op);
+  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600);
+  if (fd < 0) throw failure("create", path);
+  Journal journal(fd, path);
+  if (::flock(fd, LOCK_EX | LOCK_NB) != 0) throw failure("lock", path);
+  try {
+    write_line(fd, path, header(plan).dump() + "\n");
+  } catch (const Error&) {
+    ::unlink(path.c_str());
+    throw;
+  }
+  sync_directory(directory);
+  return journal;
+}
+
+Journal::Journal(Journal&& other) noexcept : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)) {}
+
+Journal::~Journal() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+void Journal::begin(std::size_t step) { write_line(fd_, path_, fmt::format("{{\"begin\":{}}}\n", step)); }
+
+void Journal::close() {
+  ::unlink(path_.c_str());
+  sync_directory(fs::path(path_).parent_path());
+}
+
+OpenEntry::OpenEntry(OpenEntry&& other) noexcept
+    : plan(std::move(other.plan)),
+      begun(other.begun),
+      boot_id(std::move(other.boot_id)),
+      started(other.started),
+      problem(std::move(other.problem)),
+      fd_(std::exchange(other.fd_, -1)),
+      path_(std::move(other.path_)) {}
+
+OpenEntry& OpenEntry::operator=(OpenEntry&& other) noexcept {
+  plan = std::move(other.plan);
+  begun = other.begun;
+  boot_id = std::move(other.boot_id);
+  started = other.started;
+  problem = std::move(other.problem);
+  std::swap(fd_, other.fd_);
+  std::swap(path_, other.path_);
+  return *this;
+}
+
+OpenEntry::~OpenEntry() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+void OpenEntry::remove() {
+  ::unlink(path_.c_str());
+  sync_directory(fs::path(path_).parent_path());
+}
+
+std::vector<OpenEntry> open_entries(const std::string& directory) {
+  std::vector<OpenEntry> entries;
+  std::error_code none;
+  for (const auto& file : fs::directory_iterator(directory, none)) {
+    if (file.path().extension() != ".json") continue;
+    const int fd = ::open(file.path().c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd < 0) continue;
+    OpenEntry entry(fd, file.path());
+    if (::flock(fd, LOCK_EX | LOCK_NB) != 0) continue;  // its process lives
+    struct stat status {};
+    if (::fstat(fd, &status) != 0 || status.st_nlink == 0) continue;  // it ended between our look and our lock
+    read_entry(entry);
+    entries.push_back(std::move(entry));
+  }
+  std::sort(entries.begin(), entries.end(), [](const OpenEntry& a, const OpenEntry& b) {
+    return a.started != b.started ? a.started < b.started : a.path() < b.path();
+  });
+  return entries;
+}
+
+std::vector<std::string> machines_in_journal(const std::string& directory) {
+  std::vector<std::string> names;
+  std::error_code none;
+  for (const auto& file : fs::directory_iterator(directory, none)) {
+    if (file.path().extension() != ".json") continue;
+    OpenEntry entry(-1, file.path());
+    read_entry(entry);
+    names.insert(names.end(), entry.plan.machines.begin(), entry.plan.machines.end());
+  }
+  return names;
+}
+
+std::string current_boot_id() {
+  std::ifstream file("/proc/sys/kernel/random/boot_id");
+  std::string id;
+  std::getline(file, id);
+  return id;
+}
+
+}  // namespace kld::run

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/time.h"
+#include "plan/plan.h"
+#include "run/executor.h"
+
+namespace kld::run {
+
+inline constexpr char kJournalDirectory[] = "/var/lib/kldload/journal";
+
+/// What an operation writes down before each step, so that a later process can undo or finish it.
+/// One file an operation, locked by its process for as long as it lives, gone when the operation ended.
+class Journal : public Record {
+ public:
+  /// Writes the whole plan and syncs it. Nothing of the plan may run before.
+  static Journal open(const plan::Plan& plan, const std::string& directory = kJournalDirectory);
+  Journal(Journal&&) noexcept;
+  Journal& operator=(Journal&&) = delete;
+  ~Journal() override;
+
+  /// Notes that the step is about to run; on disk when it returns.
+  void begin(std::size_t step) override;
+  /// The operation is done or undone: nothing to recover.
+  void close() override;
+
+ private:
+  Journal(int fd, std::string path) : fd_(fd), path_(std::move(path)) {}
+  int fd_;
+  std::string path_;
+};
+
+/// An operation that a process began and did not end.
+class OpenEntry {
+ public:
+  OpenEntry(int fd, std::string path) : fd_(fd), path_(std::move(path)) {}
+  OpenEntry(OpenEntry&&) noexcept;
+  OpenEntry& operator=(OpenEntry&&) noexcept;
+  ~OpenEntry();
+
+  plan::Plan plan;
+  std::optional<std::size_t> begun;  ///< the last step that may have run; none: nothing was done
+  std::string boot_id;               ///< of the host when it began
+  UnixTime started = 0;
+  std::string problem;  ///< why it cannot be read; empty: it can
+
+  const std::string& path() const { return path_; }
+  void remove();
+
+ private:
+  int fd_;
+  std::string path_;
+};
+
+/// Entries whose process is gone; each stays locked by us until it is destroyed. Oldest first.
+std::vector<OpenEntry> open_entries(const std::string& directory = kJournalDirectory);
+
+/// Machines named by any entry, its process alive or not.
+std::vector<std::string> machines_in_journal(const std::string& directory = kJournalDirectory);
+
+std::string current_boot_id();
+
+}  // namespace kld::run

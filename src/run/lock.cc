@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "run/lock.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+#include "base/error.h"
+#include "run/interrupt.h"
+
+namespace kld::run {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string command_line(const std::string& pid) {
+  std::ifstream file(fmt::format("/proc/{}/cmdline", pid));
+  std::string line((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  std::replace(line.begin(), line.end(), '\0', ' ');
+  while (!line.empty() && line.back() == ' ') line.pop_back();
+  return line;
+}
+
+/// Who holds a flock on this file, from /proc/locks: "1: FLOCK  ADVISORY  WRITE 4711 00:19:1234 0 EOF".
+std::vector<std::string> lock_holders(int fd) {
+  struct stat status {};
+  std::vector<std::string> holders;
+  if (::fstat(fd, &status) != 0) return holders;
+  std::ifstream locks("/proc/locks");
+  for (std::string line; std::getline(locks, line);) {
+    std::istringstream fields(line);
+    std::string number, kind, mode, access, pid, file;
+    fields >> number >> kind >> mode >> access >> pid >> file;
+    const auto inode = file.substr(file.rfind(':') + 1);
+    if (kind != "FLOCK" || inode != std::to_string(status.st_ino)) continue;
+    holders.push_back(fmt::format("pid {}: {}", pid, command_line(pid)));
+  }
+  return holders;
+}
+
+int open_lock(const std::string& directory, const std::string& name) {
+  std::error_code ignored;
+  fs::create_directories(directory, ignored);
+  const std::string path = fmt::format("{}/{}", directory, name);
+  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (fd < 0) throw Error(fmt::format("cannot open lock '{}': {}", path, std::strerror(errno)));
+  return fd;
+}
+
+}  // namespace
+
+Locks Locks::take(const std::map<std::string, Lock>& wanted, std::chrono::milliseconds patience,
+                  const std::string& directory) {
+  using Clock = std::chrono::steady_clock;
+  const auto deadline = Clock::now() + patience;
+  Locks locks;
+  for (const auto& [name, kind] : wanted) {
+    const int fd = open_lock(directory, name);
+    locks.fds_.push_back(fd);
+    while (::flock(fd, (kind == Lock::shared ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0) {
+      if (errno != EWOULDBLOCK && errno != EINTR) {
+        throw Error(fmt::format("cannot lock machine '{}': {}", name, std::strerror(errno)));
+      }
+      if (interrupted()) throw Interrupted();
+      if (Clock::now() >= deadline) {
+        throw Refused({"locked", fmt::format("another command works on machine '{}'", name), lock_holders(fd),
+                       "try again when it has ended"});
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
+  }
+  return locks;
+}
+
+Locks::Locks(Locks&& other) noexcept : fds_(std::move(other.fds_)) { other.fds_.clear(); }
+
+Locks& Locks::operator=(Locks&& other) noexcept {
+  std::swap(fds_, other.fds_);
+  return *this;
+}
+
+Locks::~Locks() {
+  for (const int fd : fds_) ::close(fd);
+}
+
+}  // namespace kld::run

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "run/real_runner.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <thread>
+
+#include "base/process.h"
+#include "run/file.h"
+#include "run/parallel.h"
+#include "zfs/change.h"
+#include "zfs/dataset.h"
+#include "zfs/device.h"
+#include "zfs/mount.h"
+
+namespace kld::run {
+namespace {
+
+using namespace std::chrono_literals;
+
+// More threads only queue up behind udev and the transaction group.
+constexpr unsigned kThreads = 8;
+constexpr auto kDeviceLimit = 60s;
+constexpr int kBusyWaitMs = 5000;
+
+std::vector<std::string> snapshots_of(const std::string& dataset) {
+  std::vector<std::string> names;
+  for (const auto& snapshot : zfs::list_snapshots({dataset}, false)) names.push_back(snapshot.name);
+  return names;
+}
+
+/// Adds who is in the way to a "busy" error.
+void destroy_naming_holder(const std::string& dataset) {
+  try {
+    zfs::destroy_if_present(dataset, kBusyWaitMs);
+  } catch (const Error& error) {
+    const auto holders = zfs::holders({dataset});
+    if (holders.empty()) throw;
+    throw Error(fmt::format("{}: {}", error.message(), zfs::to_string(holders.front())));
+  }
+}
+
+}  // namespace
+
+void RealRunner::run(const plan::Step& step) {
+  while_doing(plan::describe(step), [&] {
+    try {
+      std::visit([this](const auto& one) { act(one); }, step);
+    } catch (const Error&) {
+      throw;
+    } catch (const std::exception& problem) {
+      throw Error(problem.what());
+    }
+  });
+}
+
+const virt::Connection& RealRunner::libvirt() const {
+  if (connection_ == nullptr) throw Error("this step needs libvirt, which is not connected");
+  return *connection_;
+}
+
+void RealRunner::act(const plan::CreateFilesystem& step) const { zfs::create_filesystem(step.name, step.properties); }
+void RealRunner::act(const plan::CreateVolume& step) const {
+  zfs::create_volume(step.name, step.size, step.properties);
+}
+
+void RealRunner::act(const plan::CloneDatasets& step) const {
+  for_each_parallel(step.clones, kThreads,
+                    [](const plan::CloneOf& clone) { zfs::clone(clone.snapshot, clone.name, clone.properties); });
+}
+
+void RealRunner::act(const plan::TakeSnapshots& step) const { zfs::snapshot(step.names, step.properties); }
+
+void RealRunner::act(const plan::CopyDataset& step) const {
+  const std::uint64_t total = zfs::send_size(step.snapshot);
+  zfs::copy(
+      step.snapshot, step.name, step.properties,
+      [&](std::uint64_t sent) {
+        if (progress_ && total > 0) {
+          progress_(step.name, std::min(1.0, static_cast<double>(sent) / static_cast<double>(total)), total);
+        }
+      },
+      interrupted_);
+}
+
+void RealRunner::act(const plan::MountFilesystems& step) const {
+  for (const auto& mount : step.mounts) zfs::mount_if_needed(mount.filesystem, mount.directory);
+}
+
+void RealRunner::act(const plan::UnmountFilesystems& step) const {
+  for (const auto& mount : step.mounts) zfs::unmount_if_mounted(mount.filesystem, mount.directory);
+}
+
+void RealRunner::act(const plan::AwaitDevices& step) const {
+  zfs::await_devices(step.volumes, kDeviceLimit, interrupted_);
+}
+
+void RealRunner::act(const plan::AwaitUnused& step) const {
+  for (int tries = 0;; ++tries) {
+    const auto holders = zfs::holders(step.volumes);
+    if (holders.empty()) return;
+    if (interrupted_ && interrupted_()) throw Interrupted();
+    if (tries >= kBusyWaitMs / 200) {
+      throw Error(zfs::to_string(holders.front()), "end that program, or wait until it is done");
+    }
+    std::this_thread::sleep_for(200ms);
+  }
+}
+
+void RealRunner::act(const plan::WriteFiles& step) const {
+  for_each_parallel(step.files, kThreads, [](const plan::File& file) { write_file(file.path, file.content); });
+}
+
+void RealRunner::act(const plan::RestoreFiles& step) const {
+  for (const auto& file : step.files) {
+    if (file.existed) {
+      write_file(file.path, file.previous);
+    } else {
+      remove_file(file.path);
+    }
+  }
+}
+
+void RealRunner::act(const plan::WriteSeeds& step) const {
+  for_each_parallel(step.seeds, kThreads, [](const plan::Seed& seed) { write_seed(seed.path, seed.documents); });
+}
+
+void RealRunner::act(const plan::WriteImage& step) const {
+  ProcessOptions options;
+  options.limit = std::chrono::hours(24 * 7);
+  options.stop = interrupted_;
+  // "    (12.34/100%)\r"
+  options.on_output = [&](std::string_view piece) {
+    const auto open = piece.rfind('(');
+    if (open == std::string_view::npos || !progress_) return;
+    const std::string number(piece.substr(open + 1, piece.find('/', open) - open - 1));
+    progress_(step.volume, std::strtod(number.c_str(), nullptr) / 100.0, step.size);
+  };
+  run_checked(plan::commands(step).front(), options);
+}
+
+void RealRunner::act(const plan::CopyFiles& step) const { copy_files(step.from, step.to); }
+void RealRunner::act(const plan::MoveAside& step) const { move_aside(step.from, step.to); }
+
+void RealRunner::act(const plan::RenameDataset& step) const {
+  const auto guid = zfs::dataset_guid(step.from);
+  if (!guid || *guid != step.guid) {
+    // Renamed already, by the run that this one undoes or finishes.
+    if (zfs::dataset_guid(step.to) == step.guid) return;
+    throw Error(fmt::format("'{}' is not the dataset it was", step.from));
+  }
+  zfs::rename(step.from, step.to);
+}
+
+void RealRunner::act(const plan::SetProperties& step) const {
+  if (zfs::exists(step.dataset)) zfs::set_properties(step.dataset, step.properties);
+}
+
+void RealRunner::act(const plan::DefineDomains& step) const {
+  for_each_parallel(step.domains, kThreads,
+                    [&](const plan::DomainDefinition& domain) { libvirt().define(domain.xml); });
+}
+
+void RealRunner::act(const plan::UndefineDomains& step) const {
+  for_each_parallel(step.domains, kThreads,
+                    [&](const plan::DomainDefinition& domain) { libvirt().undefine(domain.uuid); });
+}
+
+void RealRunner::act(const plan::RedefineDomain& step) const { libvirt().define(step.now.xml); }
+void RealRunner::act(const plan::SetAutostart& step) const {
+  libvirt().set_autostart(step.domain.uuid, step.autostart);
+}
+void RealRunner::act(const plan::StartDomain& step) const { libvirt().start(step.domain.uuid); }
+
+void RealRunner::act(const plan::StopDomain& step) const {
+  libvirt().stop(step.domain.uuid, std::chrono::seconds(step.graceful_seconds), interrupted_);
+}
+
+void RealRunner::act(const plan::DiscardSaved& step) const { libvirt().remove_managed_save(step.domain.uuid); }
+
+void RealRunner::act(const plan::DestroyDatasets& step) const {
+  for (const auto& doomed : step.datasets) {
+    const auto guid = zfs::dataset_guid(doomed.name);
+    if (guid && *guid != doomed.guid) continue;  // another one by now: not ours to destroy
+    if (!doomed.directory.empty()) zfs::unmount_if_mounted(doomed.name, doomed.directory);
+    if (!guid) continue;
+    zfs::destroy_snapshots_if_present(snapshots_of(doomed.name));
+    destroy_naming_holder(doomed.name);
+  }
+}
+
+void RealRunner::act(const plan::DestroySnapshots& step) const {
+  std::vector<std::string> datasets;
+  for (const auto& doomed : step.snapshots) {
+    const auto dataset = doomed.name.substr(0, doomed.name.find('@'));
+    if (std::find(datasets.begin(), datasets.end(), dataset) == datasets.end() && zfs::exists(dataset)) {
+      datasets.push_back(dataset);
+    }
+  }
+  std::vector<std::string> names;
+  for (const auto& snapshot : zfs::list_snapshots(datasets, false)) {
+    const bool doomed = std::any_of(step.snapshots.begin(), step.snapshots.end(),
+                                    [&](const auto& d) { return d.name == snapshot.name && d.guid == snapshot.guid; });
+    if (!doomed || (step.if_unused && (!snapshot.clones.empty() || snapshot.holds > 0))) continue;
+    names.push_back(snapshot.name);
+  }
+  zfs::destroy_snapshots_if_present(names);
+}
+
+void RealRunner::act(const plan::DestroyOwn& step) const {
+  std::vector<std::string> names;
+  for (const auto& [name, op] : zfs::local_property("com.kldload:op", step.snapshots)) {
+    if (op == step.op) names.push_back(name);
+  }
+  zfs::destroy_snapshots_if_present(names);
+  for (const auto& dataset : step.datasets) {
+    const auto marks = zfs::local_property("com.kldload:op", {dataset});
+    if (marks.empty() || marks.front().second != step.op) continue;
+    const auto below = zfs::list_datasets(dataset);
+    // Another operation has put something below since (the common `.state`): it stays.
+    if (below && below->size() > 1) continue;
+    if (below && below->front().kind == zfs::Kind::filesystem && below->front().mounted) {
+      zfs::unmount_if_mounted(dataset, below->front().mountpoint);
+    }
+    // A copy that was cut off may have left its received snapshot.
+    zfs::destroy_snapshots_if_present(snapshots_of(dataset));
+    destroy_naming_holder(dataset);
+  }
+}
+
+}  // namespace kld::run

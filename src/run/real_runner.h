@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "run/executor.h"
+#include "virt/connection.h"
+
+namespace kld::run {
+
+/// Hears of long work: what, how much is done (0 to 1), bytes per second are the listener's to compute.
+using Progress = std::function<void(const std::string& what, double done, std::uint64_t total_bytes)>;
+
+/// Carries steps out on this host: libzfs_core, libvirt, files.
+class RealRunner : public Runner {
+ public:
+  RealRunner(const virt::Connection* connection, Progress progress, std::function<bool()> interrupted)
+      : connection_(connection), progress_(std::move(progress)), interrupted_(std::move(interrupted)) {}
+  void run(const plan::Step& step) override;
+  /// From here on waits are not cut short: an undo runs to its end.
+  void ignore_interruptions() { interrupted_ = nullptr; }
+
+ private:
+  const virt::Connection& libvirt() const;
+
+  void act(const plan::CreateFilesystem& step) const;
+  void act(const plan::CreateVolume& step) const;
+  void act(const plan::CloneDatasets& step) const;
+  void act(const plan::TakeSnapshots& step) const;
+  void act(const plan::CopyDataset& step) const;
+  void act(const plan::MountFilesystems& step) const;
+  void act(const plan::UnmountFilesystems& step) const;
+  void act(const plan::AwaitDevices& step) const;
+  void act(const plan::AwaitUnused& step) const;
+  void act(const plan::WriteFiles& step) const;
+  void act(const plan::WriteSeeds& step) const;
+  void act(const plan::WriteImage& step) const;
+  void act(const plan::CopyFiles& step) const;
+  void act(const plan::MoveAside& step) const;
+  void act(const plan::RenameDataset& step) const;
+  void act(const plan::SetProperties& step) const;
+  void act(const plan::DefineDomains& step) const;
+  void act(const plan::UndefineDomains& step) const;
+  void act(const plan::RedefineDomain& step) const;
+  void act(const plan::SetAutostart& step) const;
+  void act(const plan::StartDomain& step) const;
+  void act(const plan::StopDomain& step) const;
+  void act(const plan::DiscardSaved& step) const;
+  void act(const plan::DestroyDatasets& step) const;
+  void act(const plan::DestroySnapshots& step) const;
+  void act(const plan::DestroyOwn& step) const;
+  void act(const plan::RestoreFiles& step) const;
+
+  const virt::Connection* connection_;
+  Progress progress_;
+  std::function<bool()> interrupted_;
+};
+
+}  // namespace kld::run

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "run/executor.h"
+#include "run/journal.h"
+
+namespace kld::run {
+
+struct Recovered {
+  std::string operation;
+  std::string op;
+  std::vector<std::string> machines;
+  enum class How { undone, finished, failed } how = How::undone;
+  std::string problem;  ///< of a failed one
+};
+
+/// Undoes or finishes every operation whose process is gone: before its commit point undone, from there on finished.
+/// Takes the machines' locks first. `runner` is made only when there is something to do.
+std::vector<Recovered> recover(const std::function<Runner&()>& runner, const Watch& watch,
+                               const std::string& directory = kJournalDirectory);
+
+/// What of one entry would be done, and does it.
+Recovered recover_one(OpenEntry& entry, Runner& runner, const Watch& watch);
+
+}  // namespace kld::run

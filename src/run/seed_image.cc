@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <archive.h>
+#include <archive_entry.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <memory>
+
+#include "base/error.h"
+#include "run/file.h"
+
+namespace kld::run {
+namespace {
+
+struct FreeArchive {
+  void operator()(archive* handle) const { archive_write_free(handle); }
+};
+struct FreeEntry {
+  void operator()(archive_entry* entry) const { archive_entry_free(entry); }
+};
+
+void check(archive* handle, int result, const std::string& path) {
+  if (result < ARCHIVE_WARN) {
+    throw Error(fmt::format("cannot write seed '{}': {}", path, archive_error_string(handle)));
+  }
+}
+
+}  // namespace
+
+void write_seed(const std::string& path, const std::map<std::string, std::string>& documents) {
+  const std::string temporary = path + ".new";
+  const std::unique_ptr<archive, FreeArchive> iso(archive_write_new());
+  archive* handle = iso.get();
+  check(handle, archive_write_set_format_iso9660(handle), path);
+  // cloud-init looks for this volume name. No boot catalogue, no compression: a plain data image.
+  check(handle, archive_write_set_options(handle, "iso9660:volume-id=cidata,iso9660:publisher=kld,pad=1"), path);
+  check(handle, archive_write_open_filename(handle, temporary.c_str()), path);
+  for (const auto& [name, content] : documents) {
+    const std::unique_ptr<archive_entry, FreeEntry> entry(archive_entry_new());
+    archive_entry_set_pathname(entry.get(), name.c_str());
+    archive_entry_set_size(entry.get(), static_cast<la_int64_t>(content.size()));
+    archive_entry_set_filetype(entry.get(), AE_IFREG);
+    archive_entry_set_perm(entry.get(), 0444);
+    check(handle, archive_write_header(handle, entry.get()), path);
+    if (archive_write_data(handle, content.data(), content.size()) < 0) check(handle, ARCHIVE_FATAL, path);
+  }
+  check(handle, archive_write_close(handle), path);
+  ::chmod(temporary.c_str(), 0600);
+  const int fd = ::open(temporary.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd >= 0) {
+    ::fsync(fd);
+    ::close(fd);
+  }
+  if (std::rename(temporary.c_str(), path.c_str()) != 0) throw Error(fmt::format("cannot write seed '{}'", path));
+}
+
+}  // namespace kld::run
