@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# The emulated machine that the lab's host runs on. A saved state fits only the
+# machine that it was saved on, so what is here is part of the cache's name.
+
+ram=6144M
+pool_size=24G
+spare_size=4G
+kernel_line='root=/dev/vda rw console=ttyS0 net.ifnames=0 mitigations=off apparmor=1 security=apparmor'
+
+# RAM in a file is only mapped, not copied, when a state is restored.
+leave_out_ram='{"execute": "migrate-set-capabilities", "arguments": {"capabilities":
+  [{"capability": "x-ignore-shared", "state": true}]}}'
+
+# machine FORMAT RAM_BACKEND...: QEMU's arguments for the machine whose files lie in the
+# current directory, in the array `machine`. Relative paths, as a socket's name must be short.
+machine() {
+  local format=$1
+  shift
+  local disk="cache=writeback,discard=unmap,format=$format,if=none"
+  # shellcheck disable=SC2054  # the commas are QEMU's
+  machine=(
+    qemu-system-x86_64 -nodefaults -display none -no-user-config
+    -accel "tcg,thread=multi,tb-size=1024"
+    -machine q35,memory-backend=ram -cpu max -smp 2 -m "$ram"
+    -object "$*"
+    -drive "file=root.$format,id=root,$disk" -device virtio-blk-pci,drive=root,serial=root
+    -drive "file=pool.$format,id=pool,$disk" -device virtio-blk-pci,drive=pool,serial=pool
+    -drive "file=spare.$format,id=spare,$disk" -device virtio-blk-pci,drive=spare,serial=spare
+    # The host sees nothing but this machine: tests must not need the internet.
+    -netdev "user,id=user,restrict=on,hostfwd=tcp:127.0.0.1:0-:22"
+    -device virtio-net-pci,netdev=user,romfile=
+    -netdev "dgram,id=pair,local.type=unix,local.path=pair.sock,remote.type=unix,remote.path=peer/pair.sock"
+    -device virtio-net-pci,netdev=pair,romfile=,mac=02:00:00:00:77:00
+    -device virtio-rng-pci
+    -serial file:serial.log
+    -qmp unix:qmp.sock,server=on,wait=off
+    -pidfile pid
+  )
+}
