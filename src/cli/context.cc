@@ -63,7 +63,9 @@ bool died_meanwhile(const std::map<std::string, run::Lock>& locks) {
 
 void Context::require_root() {
   if (::geteuid() == 0) return;
-  throw Refused({"not-root", "this command works on ZFS and libvirt's system machines: it must run as root", {},
+  throw Refused({"not-root",
+                 "this command works on ZFS and libvirt's system machines: it must run as root",
+                 {},
                  "try again with sudo"});
 }
 
@@ -119,7 +121,9 @@ void Context::recover_for(const std::map<std::string, run::Lock>& locks) const {
     if (one.how == run::Recovered::How::finished) talk(fmt::format("Finished {}.", what));
     if (one.how != run::Recovered::How::failed) continue;
     if (touches(one.machines, locks)) {
-      throw Refused({"needs-recovery", fmt::format("{} must be recovered first, and could not be", what), {one.problem},
+      throw Refused({"needs-recovery",
+                     fmt::format("{} must be recovered first, and could not be", what),
+                     {one.problem},
                      "mend what stands in the way, then run 'kld recover'"});
     }
     warn(fmt::format("{} could not be recovered: {}", what, one.problem));
@@ -174,7 +178,8 @@ void Context::confirm(const Proposal& proposal) const {
   if (proposal.question.empty() || common.yes) return;
   for (const auto& line : proposal.question) fmt::print(stderr, "{}\n", line);
   if (!is_terminal(Stream::in)) {
-    throw Refused({"not-confirmed", "this destroys data and nobody is there to ask", {}, "answer yes beforehand with --yes"});
+    throw Refused(
+        {"not-confirmed", "this destroys data and nobody is there to ask", {}, "answer yes beforehand with --yes"});
   }
   if (!ask("Go ahead?")) throw Refused({"not-confirmed", "not confirmed, nothing changed", {}, ""});
 }
@@ -209,7 +214,7 @@ nlohmann::json to_json(const plan::Plan& plan) {
     entry["commands"] = std::move(lines);
     steps.push_back(std::move(entry));
   }
-  return {{"operation", plan.operation}, {"op", plan.op},          {"machines", plan.machines},
+  return {{"operation", plan.operation}, {"op", plan.op},         {"machines", plan.machines},
           {"warnings", plan.warnings},   {"commit", plan.commit}, {"steps", std::move(steps)}};
 }
 
@@ -217,10 +222,14 @@ int report_error(const Error& error, bool json, bool changed) {
   // Whatever goes wrong before the first step has changed nothing.
   const Exit exit = error.exit() == Exit::failed && !changed ? Exit::refused : error.exit();
   const auto* refused = dynamic_cast<const Refused*>(&error);
-  const std::vector<std::string> evidence = refused == nullptr ? std::vector<std::string>() : refused->refusal().evidence;
+  const std::vector<std::string> evidence =
+      refused == nullptr ? std::vector<std::string>() : refused->refusal().evidence;
   if (json) {
-    nlohmann::json body = {{"message", error.message()}, {"evidence", evidence}, {"hint", error.hint()},
-                           {"context", error.context()}, {"exit", static_cast<int>(exit)}};
+    nlohmann::json body = {{"message", error.message()},
+                           {"evidence", evidence},
+                           {"hint", error.hint()},
+                           {"context", error.context()},
+                           {"exit", static_cast<int>(exit)}};
     body["kind"] = refused != nullptr ? refused->refusal().kind : exit == Exit::usage ? "usage" : "error";
     fmt::print("{}\n", nlohmann::json{{"error", body}}.dump(2));
   } else {
@@ -230,7 +239,8 @@ int report_error(const Error& error, bool json, bool changed) {
     if (!error.hint().empty()) fmt::print(stderr, "hint: {}\n", error.hint());
     if (exit == Exit::failed) fmt::print(stderr, "Everything done so far was undone.\n");
     if (exit == Exit::interrupted && changed) fmt::print(stderr, "Everything done so far was undone.\n");
-    if (exit == Exit::needs_recovery) fmt::print(stderr, "hint: something is left half done; 'kld recover' undoes or finishes it\n");
+    if (exit == Exit::needs_recovery)
+      fmt::print(stderr, "hint: something is left half done; 'kld recover' undoes or finishes it\n");
   }
   return static_cast<int>(exit);
 }

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "plan/adopt.h"
+
+#include <fmt/format.h>
+
+#include <filesystem>
+
+#include "base/error.h"
+#include "cmd/commands.h"
+#include "virt/definition.h"
+#include "zfs/device.h"
+#include "zfs/mount.h"
+
+namespace kld::cmd {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Flags {
+  std::vector<std::string> names;
+  bool all = false;
+};
+
+std::map<std::string, std::string> volumes_of(const plan::View& view) {
+  std::map<std::string, std::string> volumes;
+  for (const auto& domain : view.domains) {
+    for (const auto& path : domain.block_paths) {
+      if (!path.starts_with("/dev/zvol/")) volumes[path] = zfs::volume_of_device(path);
+    }
+  }
+  return volumes;
+}
+
+plan::AdoptFacts look(const run::Host& host, const std::string& name) {
+  plan::AdoptFacts facts;
+  facts.volumes = volumes_of(host.view());
+  const auto* domain = plan::find_domain(host.view(), name);
+  auto machine = plan::find_machine(host.view(), name).value_or(plan::Machine{name, {}, {}, {}, {}});
+  if (domain != nullptr) machine.domain = *domain;
+  const auto definitions = host.definitions(machine);
+  facts.inactive = definitions.current;
+  facts.saved_exists = definitions.saved_exists;
+  facts.saved = definitions.saved;
+  if (domain == nullptr) return facts;
+  facts.block_jobs = host.block_jobs(machine);
+  std::error_code none;
+  const auto definition = virt::Definition::parse(facts.inactive);
+  if (const auto nvram = definition.nvram()) facts.nvram_exists = fs::exists(*nvram, none);
+  const auto tpm = plan::tpm_directory(domain->uuid);
+  facts.tpm_state_exists = zfs::mounted_at(tpm).empty() && fs::is_directory(tpm, none) && !fs::is_empty(tpm, none);
+  return facts;
+}
+
+std::vector<std::string> candidates(const run::Host& host) {
+  std::map<std::string, std::string> definitions;
+  const auto machines = plan::machines(host.view());
+  for (const auto& domain : host.view().domains) {
+    if (!machines.contains(domain.name)) definitions[domain.name] = host.libvirt().inactive_xml(domain.uuid);
+  }
+  return plan::adoptable(host.view(), definitions, volumes_of(host.view()));
+}
+
+void adopt_one(cli::Context& context, const std::string& name) {
+  context.dispose({{name, run::Lock::exclusive}}, false, [&](const run::Host& host) {
+    cli::Proposal proposal;
+    proposal.result = plan::plan_adopt(host.view(), {name}, look(host, name), run::fresh());
+    if (const auto* plan = std::get_if<plan::Plan>(&proposal.result)) {
+      proposal.question.push_back(fmt::format("To take in '{}':", name));
+      for (const auto& step : plan->steps) proposal.question.push_back("  " + plan::describe(step));
+    }
+    proposal.report = [name](const run::Host&) { return fmt::format("Machine {} adopted.\n", name); };
+    return proposal;
+  });
+}
+
+void run_adopt(cli::Context& context, const Flags& flags) {
+  if (flags.all == !flags.names.empty()) throw UsageError("name machines, or give --all", "see 'kvm-adopt --help'");
+  cli::Context::require_root();
+  const auto names = flags.all ? candidates(context.look()) : flags.names;
+  if (names.empty()) context.talk("Nothing to adopt.");
+  // One that cannot be taken in does not keep the others out.
+  std::optional<Error> first;
+  for (const auto& name : names) {
+    if (names.size() == 1) return adopt_one(context, name);
+    try {
+      adopt_one(context, name);
+    } catch (const Interrupted&) {
+      throw;
+    } catch (const Error& error) {
+      context.warn(fmt::format("{}: {}", name, error.message()));
+      if (!first || error.exit() == Exit::needs_recovery) first = Error(error.message(), error.hint(), error.exit());
+    }
+  }
+  if (first) throw Error(fmt::format("not all were adopted: {}", first->message()), first->hint(), first->exit());
+}
+
+}  // namespace
+
+cli::Command adopt() {
+  cli::Command command{"adopt", "kvm-adopt", "Take libvirt machines on ZFS volumes into the layout", "", {}, nullptr};
+  command.description =
+      "Takes a shut-off libvirt machine whose disks are volumes below the root, whoever made it, into the layout: "
+      "names "
+      "and marks its volumes, gives it a state filesystem, and moves firmware variables and TPM there. No disk data is "
+      "copied. A machine whose datasets are there but which libvirt no longer knows is defined from its saved "
+      "definition.";
+  command.examples = {{"kvm-adopt legacy", "shows what changes, asks, adopts"},
+                      {"kvm-adopt --all --yes", "everything that can be, for example after reinstalling the host"}};
+  command.declare = [](CLI::App& app, cli::Context& context) -> std::function<void()> {
+    auto flags = std::make_shared<Flags>();
+    app.add_option("MACHINE", flags->names, "The machines");
+    app.add_flag("--all", flags->all, "All that can be adopted");
+    return [flags, &context] { run_adopt(context, *flags); };
+  };
+  return command;
+}
+
+}  // namespace kld::cmd

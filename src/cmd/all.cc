@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cmd/commands.h"
+
+namespace kld::cmd {
+
+std::vector<cli::Command> all() { return {create(), clone(), snap(), remove(), list(), adopt(), recover()}; }
+
+}  // namespace kld::cmd

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <vector>
+
+#include "cli/app.h"
+
+namespace kld::cmd {
+
+cli::Command create();
+cli::Command clone();
+cli::Command snap();
+cli::Command remove();
+cli::Command list();
+cli::Command adopt();
+cli::Command recover();
+
+/// In the order of the overview.
+std::vector<cli::Command> all();
+
+}  // namespace kld::cmd

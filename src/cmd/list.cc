@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "plan/list.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "cmd/commands.h"
+#include "plan/snapshot.h"
+#include "run/journal.h"
+#include "zfs/device.h"
+
+namespace kld::cmd {
+namespace {
+
+struct Flags {
+  bool wide = false;
+  plan::ListRequest request;
+};
+
+/// One listing for all machines, however many there are.
+std::map<std::string, plan::SnapshotSummary> summaries(const plan::View& view) {
+  const auto machines = plan::machines(view);
+  std::vector<std::string> datasets;
+  for (const auto& [name, machine] : machines) {
+    for (const auto& dataset : machine.datasets()) datasets.push_back(dataset.name);
+  }
+  const auto snapshots = zfs::list_snapshots(datasets, false);
+  std::map<std::string, std::vector<zfs::Snapshot>> by_dataset;
+  for (const auto& snapshot : snapshots) by_dataset[snapshot.dataset()].push_back(snapshot);
+  std::map<std::string, plan::SnapshotSummary> result;
+  for (const auto& [name, machine] : machines) {
+    std::vector<zfs::Snapshot> own;
+    for (const auto& dataset : machine.datasets()) {
+      const auto& some = by_dataset[dataset.name];
+      own.insert(own.end(), some.begin(), some.end());
+    }
+    const auto whole = plan::machine_snapshots(machine, own);
+    auto& summary = result[name];
+    summary.count = whole.size();
+    if (whole.empty()) continue;
+    summary.newest = whole.back().name;
+    summary.created = whole.back().creation;
+    summary.consistency = whole.back().consistency;
+  }
+  return result;
+}
+
+/// Paths such as /dev/zd16, which a definition may hold, as the volumes they are.
+std::map<std::string, std::string> other_devices(const plan::View& view) {
+  std::map<std::string, std::string> volumes;
+  for (const auto& domain : view.domains) {
+    for (const auto& path : domain.block_paths) {
+      if (path.starts_with("/dev/zd")) volumes[path] = zfs::volume_of_device(path);
+    }
+  }
+  return volumes;
+}
+
+void run_list(cli::Context& context, const Flags& flags) {
+  cli::Context::require_root();
+  const auto host = context.look();
+  auto request = flags.request;
+  request.volumes = other_devices(host.view());
+  for (const auto& entry : run::open_entries()) {
+    request.interrupted.insert(entry.plan.machines.begin(), entry.plan.machines.end());
+  }
+  if (flags.wide) request.snapshots = summaries(host.view());
+  const auto listing = plan::list_machines(host.view(), request);
+  if (const auto* refusal = std::get_if<Refusal>(&listing)) throw Refused(*refusal);
+  const auto& rows = std::get<std::vector<plan::Row>>(listing);
+  if (context.common.json) {
+    context.answer(plan::to_json(rows));
+  } else {
+    context.answer(plan::list_table(rows, flags.wide));
+  }
+}
+
+}  // namespace
+
+cli::Command list() {
+  cli::Command command{"list", "kvm-list", "List machines with their state and storage", "", {}, nullptr, false};
+  command.description =
+      "One line a machine, and one for each domain that was never adopted, each volume that no domain uses and each "
+      "replica below the root. STATE is libvirt's word, or: locked (an encryption key is not loaded), no domain, no "
+      "disk, "
+      "replica, interrupted (run 'kld recover').";
+  command.examples = {{"kvm-list", "all"},
+                      {"kvm-list --tree", "by what was cloned from what"},
+                      {"kvm-list --sort -used", "largest first"},
+                      {"kvm-list web --json", "one machine, for programs"}};
+  command.declare = [](CLI::App& app, cli::Context& context) -> std::function<void()> {
+    auto flags = std::make_shared<Flags>();
+    app.add_option("MACHINE", flags->request.names, "These machines only");
+    app.add_flag("--wide", flags->wide, "Also memory, vCPUs, snapshots, newest snapshot, consistency, autostart");
+    app.add_flag("--tree", flags->request.tree, "As a tree of clones");
+    app.add_option("--sort", flags->request.sort, "Sort by this column; -COL for the reverse")->type_name("COL");
+    return [flags, &context] { run_list(context, *flags); };
+  };
+  return command;
+}
+
+}  // namespace kld::cmd

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "base/size.h"
+#include "cmd/commands.h"
+#include "plan/delete.h"
+#include "zfs/dataset.h"
+
+namespace kld::cmd {
+namespace {
+
+plan::DeleteFacts look(const run::Host& host, const plan::DeleteRequest& request) {
+  plan::DeleteFacts facts;
+  std::vector<std::string> datasets;
+  const auto add = [&](const std::string& name) {
+    if (!name.empty() && std::find(datasets.begin(), datasets.end(), name) == datasets.end()) datasets.push_back(name);
+  };
+  for (const auto& name : request.machines) {
+    const auto machine = plan::find_machine(host.view(), name);
+    if (!machine) continue;
+    for (const auto& dataset : machine->datasets()) {
+      add(dataset.name);
+      add(dataset.origin.substr(0, dataset.origin.find('@')));
+    }
+    if (!machine->domain) continue;
+    facts.definitions[name] = host.libvirt().inactive_xml(machine->domain->uuid);
+    facts.block_jobs[name] = host.block_jobs(*machine);
+  }
+  facts.snapshots = zfs::list_snapshots(datasets, false);
+  facts.origins = zfs::list_origins(zfs::pool_of(host.view().root));
+  return facts;
+}
+
+void run_delete(cli::Context& context, const plan::DeleteRequest& request) {
+  std::map<std::string, run::Lock> locks;
+  for (const auto& name : request.machines) locks[name] = run::Lock::exclusive;
+  context.dispose(locks, false, [&](const run::Host& host) {
+    const auto facts = look(host, request);
+    cli::Proposal proposal;
+    proposal.result = plan::plan_delete(host.view(), request, facts, run::fresh());
+    const auto doom = plan::describe_deletion(host.view(), request, facts);
+    proposal.question = doom.lines;
+    proposal.question.insert(proposal.question.begin(), "This destroys, for good:");
+    proposal.question.push_back(fmt::format("{} in all", format_size(doom.used)));
+    proposal.report = [&](const run::Host&) {
+      return fmt::format("Done. {} and all storage removed.\n", fmt::join(request.machines, ", "));
+    };
+    return proposal;
+  });
+}
+
+}  // namespace
+
+cli::Command remove() {
+  cli::Command command{"delete", "kvm-delete", "Delete machines and their storage", "", {}, nullptr};
+  command.description =
+      "Shows what goes and asks. A running machine is refused without --force; one that others were cloned from is "
+      "refused with their names, unless they are deleted in the same command. The definition goes last but one, the "
+      "datasets last.";
+  command.examples = {{"kvm-delete web-1", "shows, asks, deletes"},
+                      {"kvm-delete golden web-1 web-2 --yes", "a machine together with all its clones"}};
+  command.declare = [](CLI::App& app, cli::Context& context) -> std::function<void()> {
+    auto request = std::make_shared<plan::DeleteRequest>();
+    app.add_option("MACHINE", request->machines, "The machines")->required();
+    app.add_flag("--force", request->force, "Stop those that run, at once, as by pulling the plug");
+    app.add_flag("--discard-saved", request->discard_saved, "Delete managed save images, too");
+    return [request, &context] { run_delete(context, *request); };
+  };
+  return command;
+}
+
+}  // namespace kld::cmd

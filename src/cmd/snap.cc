@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <ctime>
+
+#include "base/error.h"
+#include "base/name.h"
+#include "base/size.h"
+#include "base/table.h"
+#include "cmd/commands.h"
+#include "plan/snapshot.h"
+#include "zfs/dataset.h"
+
+namespace kld::cmd {
+namespace {
+
+struct Flags {
+  std::string machine, action, name;
+};
+
+std::vector<std::string> dataset_names(const plan::Machine& machine) {
+  std::vector<std::string> names;
+  for (const auto& dataset : machine.datasets()) names.push_back(dataset.name);
+  return names;
+}
+
+void take(cli::Context& context, const Flags& flags) {
+  const std::string given = flags.name.starts_with("@") ? flags.name.substr(1) : flags.name;
+  if (!flags.name.empty()) {
+    if (const auto problem = snapshot_name_problem(given))
+      throw UsageError(fmt::format("snapshot name '{}' {}", given, *problem));
+  }
+  context.dispose({{flags.machine, run::Lock::shared}}, false, [&](const run::Host& host) {
+    const auto fresh = run::fresh();
+    plan::Definitions definitions;
+    std::vector<std::string> taken;
+    std::vector<std::string> jobs;
+    if (const auto machine = plan::find_machine(host.view(), flags.machine)) {
+      definitions = host.definitions(*machine);
+      jobs = host.block_jobs(*machine);
+      taken = run::taken_snapshot_names(*machine, "", fresh.now);
+      if (!given.empty() && run::has_snapshot(*machine, given)) taken.push_back(given);
+    }
+    cli::Proposal proposal;
+    proposal.result = plan::plan_snapshot(host.view(), {flags.machine, given}, definitions, taken, jobs, fresh);
+    proposal.report = [&](const run::Host&) {
+      return fmt::format("Snapshot created in {:.2f} seconds.\n", context.seconds_since_start());
+    };
+    proposal.report_json = [&](const run::Host&) { return nlohmann::json{{"seconds", context.seconds_since_start()}}; };
+    return proposal;
+  });
+}
+
+nlohmann::json to_json(const plan::MachineSnapshot& snapshot) {
+  nlohmann::json parts = nlohmann::json::array();
+  for (const auto& part : snapshot.parts) parts.push_back({{"name", part.name}, {"guid", std::to_string(part.guid)}});
+  return {{"name", snapshot.name},
+          {"created", format_utc(snapshot.creation)},
+          {"createtxg", snapshot.createtxg},
+          {"used_bytes", snapshot.used},
+          {"written_bytes", snapshot.written},
+          {"consistency", snapshot.consistency},
+          {"by", snapshot.by},
+          {"holds", snapshot.holds},
+          {"clones", snapshot.clones},
+          {"missing", snapshot.missing},
+          {"parts", parts}};
+}
+
+void list(cli::Context& context, const Flags& flags) {
+  cli::Context::require_root();
+  const auto host = context.look();
+  const auto machine = plan::find_machine(host.view(), flags.machine);
+  if (!machine) throw Refused(plan::no_such_machine(host.view(), flags.machine));
+  const auto snapshots = plan::machine_snapshots(*machine, zfs::list_snapshots(dataset_names(*machine), true));
+  if (context.common.json) {
+    nlohmann::json array = nlohmann::json::array();
+    for (const auto& snapshot : snapshots) array.push_back(to_json(snapshot));
+    context.answer(array);
+    return;
+  }
+  std::vector<std::vector<std::string>> rows;
+  const auto now = static_cast<UnixTime>(std::time(nullptr));
+  const auto or_dash = [](const std::string& text) { return text.empty() ? std::string("-") : text; };
+  for (const auto& snapshot : snapshots) {
+    std::vector<std::string> clones;
+    for (const auto& clone : snapshot.clones) {
+      const auto* dataset = plan::find_dataset(host.view(), clone);
+      if (dataset != nullptr && dataset->kind == zfs::Kind::filesystem) continue;
+      clones.push_back(zfs::last_component(clone));
+    }
+    rows.push_back({"@" + snapshot.name, format_age(now - snapshot.creation), format_size(snapshot.used),
+                    format_size(snapshot.written),
+                    snapshot.missing.empty() ? or_dash(snapshot.consistency) : "not whole", or_dash(snapshot.by),
+                    std::to_string(snapshot.holds), or_dash(fmt::format("{}", fmt::join(clones, ",")))});
+  }
+  context.answer(format_table({{"NAME"},
+                               {"AGE", Align::right},
+                               {"USED", Align::right},
+                               {"WRITTEN", Align::right},
+                               {"CONSISTENCY"},
+                               {"BY"},
+                               {"HOLDS", Align::right},
+                               {"CLONES"}},
+                              rows));
+}
+
+void remove_snapshot(cli::Context& context, const Flags& flags) {
+  if (flags.name.empty())
+    throw UsageError("which snapshot?", fmt::format("kvm-snap {} delete SNAPSHOT", flags.machine));
+  context.dispose({{flags.machine, run::Lock::exclusive}}, false, [&](const run::Host& host) {
+    std::vector<zfs::Snapshot> snapshots;
+    if (const auto machine = plan::find_machine(host.view(), flags.machine)) {
+      snapshots = zfs::list_snapshots(dataset_names(*machine), false);
+    }
+    cli::Proposal proposal;
+    proposal.result = plan::plan_snapshot_delete(host.view(), flags.machine, flags.name, snapshots, run::fresh());
+    proposal.question = {fmt::format("This destroys snapshot '{}' of machine '{}'.", flags.name, flags.machine)};
+    proposal.report = [](const run::Host&) { return std::string("Snapshot destroyed.\n"); };
+    return proposal;
+  });
+}
+
+}  // namespace
+
+cli::Command snap() {
+  cli::Command command{"snap", "kvm-snap", "Snapshot a machine, list and delete its snapshots", "", {}, nullptr};
+  command.description =
+      "A snapshot holds the whole machine: all disks, firmware variables, TPM and definition, in one transaction "
+      "group. Of "
+      "a running machine it is crash-consistent: what a power cut would have left, without the power cut. "
+      "Without a name it is called by its time, @2026-04-04T14:35:00Z.";
+  command.examples = {{"kvm-snap web", "a snapshot named by the time"},
+                      {"kvm-snap web snap before-upgrade", "a snapshot with a name"},
+                      {"kvm-snap web list", "age, size, consistency, clones of each"},
+                      {"kvm-snap web delete @before-upgrade", "destroys it, after a question"}};
+  command.declare = [](CLI::App& app, cli::Context& context) -> std::function<void()> {
+    auto flags = std::make_shared<Flags>();
+    app.add_option("MACHINE", flags->machine, "The machine")->required();
+    app.add_option("ACTION", flags->action, "snap (default), list or delete");
+    app.add_option("SNAPSHOT", flags->name, "Name of the snapshot, with or without @");
+    return [flags, &context] {
+      if (flags->action.empty() || flags->action == "snap") return take(context, *flags);
+      if (flags->action == "list" && flags->name.empty()) return list(context, *flags);
+      if (flags->action == "delete") return remove_snapshot(context, *flags);
+      throw UsageError(fmt::format("'{}' is none of snap, list, delete", flags->action), "see 'kvm-snap --help'");
+    };
+  };
+  return command;
+}
+
+}  // namespace kld::cmd
