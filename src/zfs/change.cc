@@ -11,6 +11,7 @@
 #include <chrono>
 #include <cstring>
 #include <mutex>
+#include <new>
 #include <thread>
 
 #include "base/error.h"
@@ -160,11 +161,13 @@ bool exists(const std::string& name) {
 
 void sync(const std::string& pool) {
   open_library();
-  nvlist_t* out = nullptr;
-  // The name may not carry a dataset; "force" waits for a group even when nothing is dirty: not wanted.
   const Nvlist arguments = make_nvlist();
-  check(lzc_sync(pool.c_str(), arguments.get(), &out), fmt::format("sync pool '{}'", pool));
+  // "force" would wait for a group even when nothing is dirty.
+  if (nvlist_add_boolean_value(arguments.get(), "force", B_FALSE) != 0) throw std::bad_alloc();
+  nvlist_t* out = nullptr;
+  const int problem = lzc_sync(pool.c_str(), arguments.get(), &out);
   const Nvlist ignored(out);
+  check(problem, fmt::format("sync pool '{}'", pool));
 }
 
 void set_properties(const std::string& name, const Properties& properties) {

@@ -95,6 +95,10 @@ void mount_if_needed(const std::string& filesystem, const std::string& directory
   if (::mount(filesystem.c_str(), directory.c_str(), "zfs", MS_NODEV | MS_NOSUID | MS_NOEXEC, options.c_str()) != 0) {
     throw Error(fmt::format("cannot mount '{}' at {}: {}", filesystem, directory, std::strerror(errno)));
   }
+  // Passable for the machine's own process, readable for root alone.
+  if (::chmod(directory.c_str(), 0711) != 0) {
+    throw Error(fmt::format("cannot change the mode of {}: {}", directory, std::strerror(errno)));
+  }
 }
 
 void unmount_if_mounted(const std::string& filesystem, const std::string& directory) {
