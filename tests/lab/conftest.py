@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A restored real host for each test.
+
+KLD_DEB      package to install in the lab
+KLD_BINARY   or the program alone (build/release/src/kld), with its links
+KLD_LAB      name of the lab instance (t)
+KLD_LAB_KEEP if set, the instance is left running at the end
+"""
+
+import pytest
+
+pytest.register_assert_rewrite("host")
+
+from host import JOURNAL, REPOSITORY, Host, environment, lab  # noqa: E402
+
+LINKS = ["kvm-create", "kvm-clone", "kvm-snap", "kvm-delete", "kvm-list", "kvm-adopt"]
+CORES = "/var/crash"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--soak", action="store_true", help="also the tests that take long")
+
+
+def pytest_configure(config):
+    for line in (
+        "leaves_journal: the test ends with an open journal on purpose",
+        "module_state(prepare=None): consecutive tests of the module share one restored host, which prepare(host) sets up",
+        "soak: takes long; only with --soak",
+    ):
+        config.addinivalue_line("markers", line)
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--soak"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("soak")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    setattr(item, f"failed_{report.when}", report.failed)
+    host = getattr(item, "lab_host", None)
+    if report.failed and host is not None and report.when == "call":
+        try:
+            report.sections.append(("the lab's host", host.evidence()))
+        except Exception as problem:  # the report of the test itself matters more
+            report.sections.append(("the lab's host", f"does not answer: {problem}"))
+
+
+def install(name):
+    host = Host(name)
+    package = environment("KLD_DEB")
+    if package:
+        lab("copy", package, f"{name}:/tmp/kld.deb")
+        host.run("dpkg", "-i", "/tmp/kld.deb")
+    else:
+        lab("copy", environment("KLD_BINARY", REPOSITORY / "build/release/src/kld"), f"{name}:/usr/bin/kld")
+        host.sh("chmod 755 /usr/bin/kld; " + "; ".join(f"ln -sf kld /usr/bin/{link}" for link in LINKS))
+    # Whatever dumps core is found there; ssh's sessions would not dump any.
+    host.sh(f"mkdir -p {CORES}; sysctl -q kernel.core_pattern={CORES}/%e.%p")
+    host.run("kld", "--version")
+    host.run("virsh", "-q", "list")
+
+
+class Instance:
+    """The one lab of the session, and whose state it is in."""
+
+    def __init__(self, name):
+        self.name = name
+        self.owner = None  # the module that shares it, while that is right
+        self.denials = ""
+
+    def restore(self):
+        lab("restore", self.name, "installed")
+        self.owner = None
+        self.denials = ""
+
+    def new_denials(self):
+        found = lab("denials", self.name, check=False)[1]
+        new = found.removeprefix(self.denials)
+        self.denials = found
+        return new.strip()
+
+
+@pytest.fixture(scope="session")
+def instance():
+    name = environment("KLD_LAB", "t")
+    lab("start", name, timeout=3600)
+    try:
+        install(name)
+        lab("save", name, "installed")
+        yield Instance(name)
+    finally:
+        if not environment("KLD_LAB_KEEP"):
+            lab("stop", name)
+
+
+@pytest.fixture
+def host(request, instance):
+    """The host in its freshly installed state; checked after each test for what no command may leave."""
+    shared = request.node.get_closest_marker("module_state")
+    module = request.node.module.__name__
+    host = Host(instance.name)
+    request.node.lab_host = host
+    if shared is None or instance.owner != module:
+        instance.restore()
+        if shared is not None:
+            if shared.kwargs.get("prepare"):
+                shared.kwargs["prepare"](host)
+            instance.owner = module
+    yield host
+    problems = instance.new_denials()
+    found = host.sh(f"find {CORES} -type f -printf 'core dump: %p\\n'; "
+                    f"find {JOURNAL} -type f -printf 'left in the journal: %p\\n' 2>/dev/null || true", check=False).out
+    if request.node.get_closest_marker("leaves_journal"):
+        found = "\n".join(line for line in found.splitlines() if "core dump" in line)
+    if getattr(request.node, "failed_call", False):
+        # What failed may have left anything: the next test of the module starts anew.
+        instance.owner = None
+    problems = "\n".join(filter(None, [problems, found.strip()]))
+    if problems:
+        instance.owner = None
+        pytest.fail(f"left behind by the test:\n{problems}")
