@@ -4,218 +4,18 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <set>
 
 #include "base/name.h"
+#include "plan/adopt_disks.h"
 #include "plan/layout.h"
+#include "plan/limits.h"
 #include "virt/definition.h"
 #include "zfs/device.h"
 
 namespace kld::plan {
 namespace {
 
-using Volumes = std::map<std::string, std::string>;
 using Lines = std::vector<std::string>;
-
-/// A disk of the domain on its way into the layout.
-struct Incoming {
-  std::string target;  ///< "vda"
-  zfs::Dataset volume;
-  std::string label;
-  std::string name;  ///< of the dataset once it is ours
-
-  bool renamed() const { return volume.name != name; }
-};
-
-/// CD-ROMs, floppies and seed images stay where they are.
-bool holds_data(const virt::Disk& disk) {
-  if (disk.device == "cdrom" || disk.device == "floppy") return false;
-  return disk.type != "file" || !(disk.readonly || disk.source.ends_with(".iso"));
-}
-
-bool is_aside(const View& view, const zfs::Dataset& dataset) {
-  return zfs::is_below(dataset.name, view.root + "/.kept") || !dataset.property(zfs::property::kept).empty() ||
-         !dataset.property(zfs::property::replica_of).empty();
-}
-
-/// Why this disk cannot come in, empty when it can.
-std::string disk_problem(const View& view, const virt::Disk& disk, const Volumes& volumes) {
-  const std::string volume = volume_of(disk.source, volumes);
-  if (disk.source.empty()) return fmt::format("{}: has no source", disk.target);
-  if (volume.empty()) return fmt::format("{}: {} is not a zvol", disk.target, disk.source);
-  if (!zfs::is_below(volume, view.root)) return fmt::format("{}: {} lies outside {}", disk.target, volume, view.root);
-  const auto* dataset = find_dataset(view, volume);
-  if (dataset == nullptr) return fmt::format("{}: there is no volume {}", disk.target, volume);
-  if (dataset->kind != zfs::Kind::volume) return fmt::format("{}: {} is not a zvol", disk.target, volume);
-  if (is_aside(view, *dataset)) return fmt::format("{}: {} is set aside or a replica", disk.target, volume);
-  if (!disk.format.empty() && disk.format != "raw") {
-    return fmt::format("{}: {} holds a {} image, not the disk itself", disk.target, volume, disk.format);
-  }
-  return {};
-}
-
-std::vector<virt::Disk> data_disks(const virt::Definition& definition) {
-  auto disks = definition.disks();
-  std::erase_if(disks, [](const virt::Disk& disk) { return !holds_data(disk); });
-  return disks;
-}
-
-Lines disk_problems(const View& view, const virt::Definition& definition, const Volumes& volumes) {
-  Lines problems;
-  std::set<std::string> seen;
-  for (const auto& disk : data_disks(definition)) {
-    auto problem = disk_problem(view, disk, volumes);
-    if (problem.empty() && !seen.insert(volume_of(disk.source, volumes)).second) {
-      problem = fmt::format("{}: {} is another of its disks already", disk.target, volume_of(disk.source, volumes));
-    }
-    if (!problem.empty()) problems.push_back(std::move(problem));
-  }
-  return problems;
-}
-
-/// Disks that another domain uses, too.
-Lines shared_disks(const View& view, const virt::Definition& definition, const Volumes& volumes) {
-  Lines facts;
-  for (const auto& disk : data_disks(definition)) {
-    const auto volume = volume_of(disk.source, volumes);
-    for (const auto& other : view.domains) {
-      if (volume.empty() || other.name == definition.name()) continue;
-      const bool shared = std::any_of(other.block_paths.begin(), other.block_paths.end(),
-                                      [&](const auto& path) { return volume_of(path, volumes) == volume; });
-      if (shared) facts.push_back(fmt::format("{}: {} is a disk of domain '{}', too", disk.target, volume, other.name));
-    }
-  }
-  return facts;
-}
-
-std::optional<Refusal> shared_refusal(const View& view, const virt::Definition& definition, const Volumes& volumes) {
-  auto shared = shared_disks(view, definition, volumes);
-  if (shared.empty()) return std::nullopt;
-  return Refusal{"volume-shared", fmt::format("machine '{}' shares a disk with another domain", definition.name()),
-                 std::move(shared), "take the disk from one of them first: virsh detach-disk DOMAIN TARGET --config"};
-}
-
-std::optional<Refusal> disks_refusal(const View& view, const virt::Definition& definition, const AdoptFacts& facts) {
-  const auto name = definition.name();
-  if (data_disks(definition).empty()) {
-    return Refusal{"no-disk", fmt::format("domain '{}' has no disk to take in", name), {}, {}};
-  }
-  if (auto problems = disk_problems(view, definition, facts.volumes); !problems.empty()) {
-    return Refusal{"bad-disk", fmt::format("not every disk of domain '{}' is a zvol below {}", name, view.root),
-                   std::move(problems),
-                   "a zvol elsewhere in the pool: zfs rename; a disk image: kvm-create NEW --image FILE"};
-  }
-  if (auto shared = shared_refusal(view, definition, facts.volumes)) return shared;
-  Lines owned;
-  Lines locked;
-  std::string locked_by;
-  for (const auto& disk : data_disks(definition)) {
-    const auto& volume = *find_dataset(view, volume_of(disk.source, facts.volumes));
-    const auto owner = volume.property(zfs::property::machine);
-    if (!owner.empty() && owner != name) {
-      owned.push_back(fmt::format("{}: {} belongs to machine '{}'", disk.target, volume.name, owner));
-    }
-    if (volume.key_missing) {
-      locked.push_back(fmt::format("{}: {}", disk.target, volume.name));
-      locked_by = volume.encryption_root.empty() ? volume.name : volume.encryption_root;
-    }
-  }
-  if (!owned.empty()) {
-    return Refusal{"volume-taken", fmt::format("a disk of domain '{}' belongs to another machine", name),
-                   std::move(owned), "see the machines with 'kvm-list'"};
-  }
-  if (!locked.empty()) {
-    return Refusal{"key-missing", fmt::format("the encryption key of a disk of domain '{}' is not loaded", name),
-                   std::move(locked), fmt::format("zfs load-key {}", locked_by)};
-  }
-  return std::nullopt;
-}
-
-/// The label of a further disk: what it has, what its name says, or its target; one that none of `taken` has.
-std::string label_for(const std::string& machine, const Incoming& disk, const std::set<std::string>& taken) {
-  const auto last = zfs::last_component(disk.volume.name);
-  const auto prefix = machine + "-";
-  const std::string said =
-      disk.volume.property(zfs::property::machine) == machine ? disk.volume.property(zfs::property::disk) : "";
-  const std::string named = last.starts_with(prefix) ? last.substr(prefix.size()) : "";
-  for (const auto& label : {said, named, disk.target}) {
-    if (!disk_label_problem(label) && !taken.contains(label)) return label;
-  }
-  std::string label;
-  for (int repeat = 2; label.empty() || taken.contains(label); ++repeat) {
-    label = fmt::format("{}-{}", disk.target, repeat);
-  }
-  return label;
-}
-
-/// The domain's disks with their places in the layout, the first disk first.
-std::vector<Incoming> incoming_disks(const View& view, const virt::Definition& definition, const Volumes& volumes) {
-  const auto machine = definition.name();
-  std::vector<Incoming> disks;
-  for (const auto& disk : data_disks(definition)) {
-    disks.push_back({disk.target, *find_dataset(view, volume_of(disk.source, volumes)), {}, {}});
-  }
-  // A machine that is partly ours keeps the first disk it has.
-  std::stable_partition(disks.begin(), disks.end(), [&](const Incoming& disk) {
-    return disk.volume.property(zfs::property::machine) == machine &&
-           disk.volume.property(zfs::property::disk) == kFirstDisk;
-  });
-  std::set<std::string> taken = {kFirstDisk};
-  for (auto& disk : disks) {
-    disk.label = &disk == &disks.front() ? kFirstDisk : label_for(machine, disk, taken);
-    taken.insert(disk.label);
-    disk.name = disk_dataset(view.root, machine, disk.label);
-  }
-  return disks;
-}
-
-/// In an order in which each name is free when it is taken. A Refusal when there is none.
-std::variant<std::vector<Step>, Refusal> renames(const View& view, const std::string& machine,
-                                                 const std::vector<Incoming>& disks) {
-  std::vector<Step> steps;
-  std::vector<const Incoming*> pending;
-  std::set<std::string> left;  // names that earlier renames made free
-  for (const auto& disk : disks) {
-    if (disk.renamed()) pending.push_back(&disk);
-  }
-  const auto is_free = [&](const std::string& name) { return left.contains(name) || !find_dataset(view, name); };
-  while (!pending.empty()) {
-    const auto next =
-        std::find_if(pending.begin(), pending.end(), [&](const Incoming* disk) { return is_free(disk->name); });
-    if (next == pending.end()) break;
-    steps.emplace_back(RenameDataset{(*next)->volume.name, (*next)->name, (*next)->volume.guid});
-    left.insert((*next)->volume.name);
-    pending.erase(next);
-  }
-  if (pending.empty()) return steps;
-  Lines evidence;
-  for (const auto* disk : pending) {
-    const auto owner = find_dataset(view, disk->name)->property(zfs::property::machine);
-    evidence.push_back(fmt::format("{}: {} would become {}, which exists{}", disk->target, disk->volume.name,
-                                   disk->name,
-                                   owner.empty() ? "" : fmt::format(" and belongs to machine '{}'", owner)));
-  }
-  return Refusal{"dataset-taken", fmt::format("a dataset that machine '{}' needs exists already", machine),
-                 std::move(evidence), fmt::format("rename it first: zfs rename {} NEW", pending.front()->name)};
-}
-
-/// ZFS lets an encrypted dataset leave its encryption root only as a root of its own.
-std::optional<Refusal> encryption_refusal(const View& view, const std::vector<Incoming>& disks) {
-  const auto* root = find_dataset(view, view.root);
-  const std::string root_key = root == nullptr ? "" : root->encryption_root;
-  for (const auto& disk : disks) {
-    const auto& key = disk.volume.encryption_root;
-    if (!disk.renamed() || key == root_key || (!key.empty() && key == disk.volume.name)) continue;
-    return Refusal{
-        "encryption-root",
-        fmt::format("{} cannot be renamed to {}: they have different encryption roots", disk.volume.name, disk.name),
-        {fmt::format("{}: {}", disk.volume.name, key.empty() ? "not encrypted" : key),
-         fmt::format("{}: {}", view.root, root_key.empty() ? "not encrypted" : root_key)},
-        key.empty() ? "copy it: zfs send -p … | zfs receive …"
-                    : fmt::format("make it a root of its own: zfs change-key {}", disk.volume.name)};
-  }
-  return std::nullopt;
-}
 
 /// Datasets of the state that exist must be this machine's own.
 std::optional<Refusal> state_refusal(const View& view, const virt::Definition& definition, const AdoptFacts& facts) {
@@ -273,11 +73,11 @@ Result take_in(const View& view, const virt::DomainInfo& domain, const AdoptFact
   Machine machine = find_machine(view, name).value_or(Machine{name, {}, {}, {}, domain});
   if (auto refusal = foreign_state(machine, facts.block_jobs, false)) return *refusal;
   if (auto refusal = layout_problem(view)) return *refusal;
+  if (auto refusal = pool_full(view)) return *refusal;
   const auto definition = virt::Definition::parse(facts.inactive);
-  if (auto refusal = disks_refusal(view, definition, facts)) return *refusal;
+  if (auto refusal = disks_refusal(view, definition, facts.volumes)) return *refusal;
   if (auto refusal = state_refusal(view, definition, facts)) return *refusal;
   const auto disks = incoming_disks(view, definition, facts.volumes);
-  if (auto refusal = encryption_refusal(view, disks)) return *refusal;
   const auto moves = renames(view, name, disks);
   if (const auto* refusal = std::get_if<Refusal>(&moves)) return *refusal;
 
@@ -333,7 +133,8 @@ Result take_in(const View& view, const virt::DomainInfo& domain, const AdoptFact
       properties["mountpoint"] = tpm_home;
       plan.steps.emplace_back(CreateFilesystem{tpm, std::move(properties)});
     }
-    if (facts.tpm_state_exists) plan.steps.emplace_back(MoveAside{tpm_home, tpm_aside});
+    const bool covered = machine.tpm && machine.tpm->mounted;
+    if (facts.tpm_state_exists && !covered) plan.steps.emplace_back(MoveAside{tpm_home, tpm_aside});
     add_mount(mounts, machine.tpm ? &*machine.tpm : nullptr, tpm, tpm_home);
   }
   if (!mounts.empty()) plan.steps.emplace_back(MountFilesystems{std::move(mounts)});
@@ -450,12 +251,6 @@ std::vector<std::string> adoptable(const View& view, const std::map<std::string,
   }
   std::sort(names.begin(), names.end());
   return names;
-}
-
-std::string volume_of(const std::string& path, const Volumes& volumes) {
-  if (path.starts_with("/dev/zvol/")) return zfs::volume_of_device(path);
-  const auto found = volumes.find(path);
-  return found == volumes.end() ? std::string() : found->second;
 }
 
 }  // namespace kld::plan

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "plan/adopt_disks.h"
 #include "plan/plan.h"
 #include "plan/view.h"
 
@@ -18,9 +19,8 @@ struct AdoptRequest {
 struct AdoptFacts {
   std::string inactive;  ///< the domain's definition; empty without a domain
   bool saved_exists = false;
-  std::string saved;  ///< contents of domain.xml in the state filesystem
-  /// Volumes of devices that are not named under /dev/zvol/: {"/dev/zd16", "rpool/vms/web"}. For all domains.
-  std::map<std::string, std::string> volumes;
+  std::string saved;          ///< contents of domain.xml in the state filesystem
+  Volumes volumes;            ///< for the devices of all domains
   bool nvram_exists = false;  ///< the file that the definition names
   /// The domain's TPM directory holds files and is not a mount point. An empty one is not in the way.
   bool tpm_state_exists = false;
@@ -36,9 +36,6 @@ Result plan_adopt(const View& view, const AdoptRequest& request, const AdoptFact
 /// yet, and machines with a state filesystem that libvirt lost. `definitions`: inactive XML by name of those domains
 /// that are no machines; `volumes` as in AdoptFacts.
 std::vector<std::string> adoptable(const View& view, const std::map<std::string, std::string>& definitions,
-                                   const std::map<std::string, std::string>& volumes);
-
-/// The volume behind a path that a definition names, empty when it is none.
-std::string volume_of(const std::string& path, const std::map<std::string, std::string>& volumes);
+                                   const Volumes& volumes);
 
 }  // namespace kld::plan

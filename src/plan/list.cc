@@ -11,7 +11,6 @@
 #include "base/name.h"
 #include "base/size.h"
 #include "base/table.h"
-#include "plan/adopt.h"
 #include "zfs/device.h"
 
 namespace kld::plan {

@@ -9,6 +9,7 @@
 #include <variant>
 #include <vector>
 
+#include "plan/adopt_disks.h"
 #include "plan/view.h"
 
 namespace kld::plan {
@@ -27,8 +28,7 @@ struct ListRequest {
   bool tree = false;
   std::string sort;                   ///< a column's title in any case, "-used" for largest first; empty: by name
   std::set<std::string> interrupted;  ///< machines that an open journal entry names and nobody works on
-  /// Volumes of devices that are not named under /dev/zvol/: {"/dev/zd16", "rpool/vms/web"}.
-  std::map<std::string, std::string> volumes;
+  Volumes volumes;
   std::map<std::string, SnapshotSummary> snapshots;  ///< by machine; only where asked for
 };
 
