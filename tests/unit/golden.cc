@@ -8,7 +8,7 @@
 #include <fstream>
 #include <sstream>
 
-namespace kld::test {
+namespace kld {
 
 void expect_golden(const std::string& relative_path, const std::string& actual) {
   const auto path = std::filesystem::path(KLD_SOURCE_DIR) / "tests" / "golden" / relative_path;
@@ -25,4 +25,4 @@ void expect_golden(const std::string& relative_path, const std::string& actual) 
   EXPECT_EQ(expected.str(), actual) << "differs from " << path << "; TEST_ACCEPT=1 accepts the new text";
 }
 
-}  // namespace kld::test
+}  // namespace kld

@@ -1,0 +1,574 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every step of representative plans fails, in every way it can: before it did anything, half done, wholly done but
+// reported as failed, interrupted, and by the death of the process with or without a restart of the host. What is left
+// is the state before, or from the commit point on the state after.
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "plan/adopt.h"
+#include "plan/clone.h"
+#include "plan/create.h"
+#include "plan/delete.h"
+#include "plan/snapshot.h"
+#include "run/journal.h"
+#include "run/recover.h"
+#include "unit/plan/builders.h"
+#include "unit/run/fake_runner.h"
+
+namespace kld::plan {
+namespace {
+
+using run::test::Died;
+using run::test::difference;
+using run::test::FakeHost;
+using run::test::FakeRunner;
+using test::Host;
+
+struct Scene {
+  FakeHost before;
+  Plan plan;
+};
+
+struct Case {
+  std::string name;
+  std::function<Scene()> make;
+};
+
+/// The host of a view, with the definitions and files that machines made by us have.
+FakeHost with_files(const Host& host) {
+  FakeHost fake = FakeHost::of(host.view);
+  for (const auto& [name, machine] : machines(host.view)) {
+    const std::string xml = test::definition(host, name);
+    if (machine.domain) fake.domains.at(machine.domain->uuid).xml = xml;
+    if (machine.state && machine.state->mounted) {
+      fake.file(definition_path(name)) = xml;
+      fake.file(nvram_path(name)) = "variables of " + name;
+    }
+    if (machine.tpm && machine.tpm->mounted)
+      fake.file(tpm_directory(test::uuid_of(name)) + "/tpm2/tpm2-00.permall") = "keys of " + name;
+  }
+  return fake;
+}
+
+Scene scene(FakeHost before, const Result& result) {
+  if (const auto* refusal = std::get_if<Refusal>(&result)) throw std::runtime_error("refused: " + refusal->message);
+  return {std::move(before), std::get<Plan>(result)};
+}
+
+Scene create_scene(bool state_root) {
+  Host host(state_root);
+  host.machine("other", {.state = virt::State::running});
+  if (!state_root) std::erase_if(host.view.datasets, [](const auto& d) { return d.name.find(".state") != d.name.npos; });
+  CreateRequest request;
+  request.name = "web";
+  request.disks = {{"", 20 * GiB}, {"data", 40 * GiB}};
+  request.image = "/images/debian.qcow2";
+  request.autostart = true;
+  request.seed.hostname = "web.example";
+  CreateFacts facts;
+  facts.pool = {"rpool", 1000 * GiB, 100 * GiB, 900 * GiB, "ONLINE", false};
+  facts.host = {64 * GiB, 16, "host"};
+  facts.networks = {"default"};
+  facts.image = ImageInfo{"qcow2", 2 * GiB, "", false};
+  return scene(with_files(host), plan_create(host.view, request, facts, test::fresh()));
+}
+
+struct CloneOptions {
+  CloneRequest request = {};
+  bool saved_differs = false;
+  bool reusable = false;
+  std::string snapshot = {};  ///< there already, on all datasets but the TPM's
+};
+
+Scene clone_scene(CloneOptions options) {
+  Host host;
+  host.machine("golden", {.labels = {"data"}}).machine("other");
+  FakeHost before = with_files(host);
+  CloneFacts facts;
+  facts.definitions = {test::definition(host, "golden"), true, test::definition(host, "golden")};
+  if (options.saved_differs) {
+    facts.definitions.saved = "<domain>before an edit</domain>";
+    before.file(definition_path("golden")) = facts.definitions.saved;
+  }
+  if (options.reusable) facts.snapshots = host.snapshots("golden", "clone-2026-04-04T12:00:00Z", 200, "clone");
+  if (options.reusable) {
+    for (auto& snapshot : facts.snapshots) snapshot.written = 0;
+  }
+  if (!options.snapshot.empty()) {
+    facts.snapshots = host.snapshots("golden", options.snapshot, 200);
+    std::erase_if(facts.snapshots, [](const auto& s) { return s.name.find("/tpm@") != s.name.npos; });
+    facts.snapshot_definition = facts.definitions.current;
+    options.request.snapshot = options.snapshot;
+  }
+  before.add(facts.snapshots);
+  facts.pool = zfs::Pool{"rpool", 1000 * GiB, 100 * GiB, 900 * GiB, "ONLINE", false};
+  options.request.source = "golden";
+  if (options.request.targets.empty()) options.request.targets = {"web-1", "web-2"};
+  return scene(std::move(before), plan_clone(host.view, options.request, facts, test::fresh()));
+}
+
+Scene snapshot_scene() {
+  Host host;
+  host.machine("web", {.state = virt::State::running, .labels = {"data"}});
+  FakeHost before = with_files(host);
+  before.file(definition_path("web")) = "<old/>";
+  return scene(std::move(before), plan_snapshot(host.view, {"web", "s"}, {"<new/>", true, "<old/>"}, {}, {},
+                                                test::fresh()));
+}
+
+Scene snapshot_delete_scene() {
+  Host host;
+  host.machine("web", {.labels = {"data"}});
+  FakeHost before = with_files(host);
+  const auto snapshots = host.snapshots("web", "s", 200);
+  before.add(snapshots);
+  before.add(host.snapshots("web", "t", 300));
+  return scene(std::move(before), plan_snapshot_delete(host.view, "web", "s", snapshots, test::fresh()));
+}
+
+/// golden with clones web-1 and web-2; `request` says which go.
+Scene delete_scene(DeleteRequest request, virt::State state, bool managed_save) {
+  Host host;
+  host.machine("golden", {.labels = {"data"}});
+  host.clone("golden", "clone-2026-04-04T12:00:00Z", "web-1", {.state = state});
+  host.clone("golden", "clone-2026-04-04T13:00:00Z", "web-2");
+  host.domain_of("web-1").autostart = true;
+  host.domain_of("web-1").has_managed_save = managed_save;
+  FakeHost before = with_files(host);
+  DeleteFacts facts;
+  for (const auto& [clone, at] : {std::pair("web-1", "12"), std::pair("web-2", "13")}) {
+    const auto part = host.snapshots("golden", fmt::format("clone-2026-04-04T{}:00:00Z", at), 200, "clone", {clone});
+    facts.snapshots.insert(facts.snapshots.end(), part.begin(), part.end());
+  }
+  const auto own = host.snapshots("web-1", "by-hand", 400);
+  facts.snapshots.insert(facts.snapshots.end(), own.begin(), own.end());
+  before.add(facts.snapshots);
+  facts.origins = host.view.datasets;
+  for (const auto& name : request.machines) facts.definitions[name] = test::definition(host, name);
+  return scene(std::move(before), plan_delete(host.view, request, facts, test::fresh()));
+}
+
+/// A machine made elsewhere: two zvols with other names, firmware variables and TPM where libvirt keeps them.
+Scene adopt_scene() {
+  Host host(false);
+  host.add(test::volume("rpool/vms/disk-of-legacy")).add(test::volume("rpool/vms/legacy-extra"));
+  host.dataset("rpool/vms/legacy-extra").user["com.kldload:disk"] = "scratch";
+  virt::Spec spec;
+  spec.name = "legacy";
+  spec.uuid = test::uuid_of("legacy");
+  spec.genid = test::uuid_of("genid");
+  spec.memory = 2 * GiB;
+  spec.vcpus = 2;
+  spec.nvram = "/var/lib/libvirt/qemu/nvram/legacy_VARS.fd";
+  spec.tpm = true;
+  spec.disks = {"/dev/zvol/rpool/vms/disk-of-legacy", "/dev/zvol/rpool/vms/legacy-extra"};
+  host.add(test::domain("legacy", virt::State::shut_off, spec.disks));
+  AdoptFacts facts;
+  facts.inactive = virt::new_definition(spec);
+  facts.nvram_exists = true;
+  facts.tpm_state_exists = true;
+  FakeHost before = FakeHost::of(host.view);
+  before.domains.at(spec.uuid).xml = facts.inactive;
+  before.file(spec.nvram) = "variables";
+  before.file(tpm_directory(spec.uuid) + "/tpm2/tpm2-00.permall") = "keys";
+  return scene(std::move(before), plan_adopt(host.view, {"legacy"}, facts, test::fresh()));
+}
+
+/// A machine whose datasets are there and mounted nowhere, and which libvirt does not know.
+Scene define_again_scene() {
+  Host host;
+  host.machine("web", {.defined = false});
+  FakeHost before = with_files(host);
+  for (const auto& name : {"rpool/vms/.state/web", "rpool/vms/.state/web/tpm"}) host.dataset(name).mounted = false;
+  before.mounts.erase(state_directory("web"));
+  before.mounts.erase(tpm_directory(test::uuid_of("web")));
+  before.guarded = {"/rpool/vms"};
+  AdoptFacts facts;
+  facts.saved_exists = true;
+  facts.saved = test::definition(host, "web");
+  return scene(std::move(before), plan_adopt(host.view, {"web"}, facts, test::fresh()));
+}
+
+std::vector<Case> cases() {
+  const auto off = virt::State::shut_off;
+  return {
+      {"Create", [] { return create_scene(true); }},
+      {"CreateTheFirst", [] { return create_scene(false); }},
+      {"CloneWithSnapshot", [] { return clone_scene({.saved_differs = true}); }},
+      {"CloneReusing", [] { return clone_scene({.reusable = true}); }},
+      {"CloneStarted", [] { return clone_scene({.request = {.start = true}}); }},
+      {"CloneMany",
+       [] { return clone_scene({.request = {.targets = {"a-1", "a-2", "a-3", "a-4", "a-5", "a-6", "a-7"}}}); }},
+      {"CloneFull", [] { return clone_scene({.request = {.full = true}}); }},
+      {"CloneOfSnapshot", [] { return clone_scene({.snapshot = "monday"}); }},
+      {"CloneNewTpm", [] { return clone_scene({.request = {.new_tpm = true}}); }},
+      {"CloneSeeded", [] { return clone_scene({.request = {.seed = {.user = "ann"}}}); }},
+      {"Snapshot", snapshot_scene},
+      {"SnapshotDelete", snapshot_delete_scene},
+      {"Delete", [=] { return delete_scene({{"web-1"}}, off, false); }},
+      {"DeleteRunning",
+       [] {
+         return delete_scene({.machines = {"web-1"}, .force = true}, virt::State::running, false);
+       }},
+      {"DeleteSaved",
+       [=] {
+         return delete_scene({.machines = {"web-1"}, .discard_saved = true}, off, true);
+       }},
+      {"DeleteFamily", [=] { return delete_scene({{"golden", "web-2", "web-1"}}, off, false); }},
+      {"Adopt", adopt_scene},
+      {"DefineAgain", define_again_scene},
+  };
+}
+
+struct MemoryRecord : run::Record {
+  std::optional<std::size_t> begun;
+  bool closed = false;
+  void begin(std::size_t step) override { begun = step; }
+  void close() override { closed = true; }
+};
+
+run::OpenEntry entry_of(const Plan& plan, std::optional<std::size_t> begun, bool other_boot = false) {
+  run::OpenEntry entry(-1, "/nonexistent/entry.json");
+  // What recovery reads has been through the journal's text.
+  entry.plan = plan;
+  for (auto& step : entry.plan.steps) step = step_from_json(nlohmann::json::parse(to_json(step).dump()));
+  entry.begun = begun;
+  entry.boot_id = other_boot ? "another boot" : run::current_boot_id();
+  return entry;
+}
+
+class Faults : public testing::TestWithParam<Case> {
+ protected:
+  void SetUp() override {
+    scene_ = GetParam().make();
+    after_ = scene_.before;
+    FakeRunner runner(after_);
+    MemoryRecord record;
+    run::execute(plan(), runner, record, {});
+    ASSERT_TRUE(record.closed);
+  }
+
+  const Plan& plan() const { return scene_.plan; }
+  const FakeHost& before() const { return scene_.before; }
+  const FakeHost& after() const { return after_; }
+  bool is_all_or_nothing(std::size_t step) const {
+    return std::holds_alternative<DestroySnapshots>(plan().steps[step]);
+  }
+
+  /// Calls `body` with each point at which a run can be cut: the step, and how many of its acts were done.
+  void at_every_point(const std::function<void(std::size_t step, std::size_t act, std::size_t acts)>& body) {
+    std::vector<std::size_t> acts_of;
+    FakeHost host = before();
+    FakeRunner runner(host);
+    runner.trouble = [&](const Step&, std::size_t act, std::size_t acts) {
+      if (act == 0) acts_of.push_back(acts);
+    };
+    MemoryRecord record;
+    run::execute(plan(), runner, record, {});
+    ASSERT_EQ(acts_of.size(), plan().steps.size());
+    for (std::size_t step = 0; step < acts_of.size(); ++step) {
+      for (std::size_t act = 0; act <= acts_of[step]; ++act) {
+        SCOPED_TRACE(fmt::format("step {} ({}), {} of {} acts done", step, describe(plan().steps[step]), act,
+                                 acts_of[step]));
+        body(step, act, acts_of[step]);
+        if (HasFailure()) return;
+      }
+    }
+  }
+
+  /// Makes the runner throw `what` when step number `step` has done `act` acts; what runs after that is healthy.
+  template <typename Thrown>
+  static void trouble_at(FakeRunner& runner, std::size_t step, std::size_t at, Thrown what) {
+    runner.trouble = [=, seen = std::size_t{0}, done = false](const Step&, std::size_t act,
+                                                              std::size_t acts) mutable {
+      if (done) return;
+      if (seen == step && act == at) {
+        done = true;
+        throw what;
+      }
+      if (act == acts) ++seen;
+    };
+  }
+
+  /// Runs until the process dies. The host as it left it; `begun` is what its journal says.
+  FakeHost die_at(std::size_t step, std::size_t act, bool backwards, std::optional<std::size_t>& begun) {
+    FakeHost host = before();
+    FakeRunner runner(host);
+    runner.backwards = backwards;
+    trouble_at(runner, step, act, Died{});
+    MemoryRecord record;
+    EXPECT_THROW(run::execute(plan(), runner, record, {}), Died);
+    begun = record.begun;
+    return host;
+  }
+
+  void expect_recovers(FakeHost host, std::optional<std::size_t> begun, const FakeHost& expected,
+                       bool other_boot = false) {
+    auto entry = entry_of(plan(), begun, other_boot);
+    FakeRunner runner(host);
+    const auto result = run::recover_one(entry, runner, {});
+    const bool finish = begun && *begun >= plan().commit;
+    EXPECT_EQ(result.problem, "");
+    EXPECT_EQ(result.how, finish ? run::Recovered::How::finished : run::Recovered::How::undone);
+    EXPECT_EQ(difference(expected, host), "");
+  }
+
+ private:
+  Scene scene_;
+  FakeHost after_;
+};
+
+TEST_P(Faults, PlanIsReversibleUpToItsCommitPoint) {
+  EXPECT_NE(before(), after());
+  ASSERT_LE(plan().commit, plan().steps.size());
+  for (std::size_t i = 0; i < plan().commit; ++i) EXPECT_FALSE(is_destructive(plan().steps[i])) << i;
+}
+
+TEST_P(Faults, WhatFailsIsUndone) {
+  for (const bool backwards : {false, true}) {
+    at_every_point([&](std::size_t step, std::size_t act, std::size_t acts) {
+      // A call that is all or nothing does not fail when it is done.
+      if (step >= plan().commit && is_all_or_nothing(step) && act == acts) return;
+      FakeHost host = before();
+      FakeRunner runner(host);
+      runner.backwards = backwards;
+      trouble_at(runner, step, act, Error("made to fail"));
+      MemoryRecord record;
+      const bool undone = step < plan().commit || (step == plan().commit && is_all_or_nothing(step));
+      try {
+        run::execute(plan(), runner, record, {});
+        ADD_FAILURE() << "did not fail";
+      } catch (const Error& error) {
+        EXPECT_EQ(error.message(), "made to fail");
+        EXPECT_EQ(error.exit(), undone ? Exit::failed : Exit::needs_recovery);
+      }
+      EXPECT_EQ(record.closed, undone);
+      if (undone) {
+        EXPECT_EQ(difference(before(), host), "");
+      } else {
+        expect_recovers(host, record.begun, after());
+      }
+    });
+  }
+}
+
+TEST_P(Faults, AnInterruptionIsUndone) {
+  for (std::size_t stop = 0; stop <= plan().steps.size(); ++stop) {
+    SCOPED_TRACE(fmt::format("before step {}", stop));
+    FakeHost host = before();
+    FakeRunner runner(host);
+    MemoryRecord record;
+    run::Watch watch;
+    std::size_t asked = 0;
+    watch.interrupted = [&] { return asked++ >= stop; };
+    if (stop < plan().commit) {
+      try {
+        run::execute(plan(), runner, record, watch);
+        ADD_FAILURE() << "was not interrupted";
+      } catch (const Error& error) {
+        EXPECT_EQ(error.exit(), Exit::interrupted);
+      }
+      EXPECT_EQ(difference(before(), host), "");
+    } else {
+      run::execute(plan(), runner, record, watch);
+      EXPECT_EQ(difference(after(), host), "");
+    }
+    EXPECT_TRUE(record.closed);
+  }
+}
+
+TEST_P(Faults, AnInterruptionInsideAStepIsUndone) {
+  at_every_point([&](std::size_t step, std::size_t act, std::size_t) {
+    if (step >= plan().commit) return;
+    FakeHost host = before();
+    FakeRunner runner(host);
+    trouble_at(runner, step, act, Interrupted());
+    MemoryRecord record;
+    try {
+      run::execute(plan(), runner, record, {});
+      ADD_FAILURE() << "was not interrupted";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.exit(), Exit::interrupted);
+    }
+    EXPECT_EQ(difference(before(), host), "");
+    EXPECT_TRUE(record.closed);
+  });
+}
+
+TEST_P(Faults, ARecordThatCannotBeWrittenIsUndone) {
+  struct Failing : MemoryRecord {
+    std::size_t at = 0;
+    void begin(std::size_t step) override {
+      if (step == at) throw Error("cannot sync journal: No space left on device");
+      MemoryRecord::begin(step);
+    }
+  };
+  for (std::size_t step = 0; step < plan().commit; ++step) {
+    SCOPED_TRACE(fmt::format("step {}", step));
+    FakeHost host = before();
+    FakeRunner runner(host);
+    Failing record;
+    record.at = step;
+    EXPECT_THROW(run::execute(plan(), runner, record, {}), Error);
+    EXPECT_EQ(difference(before(), host), "");
+    EXPECT_TRUE(record.closed);
+  }
+}
+
+TEST_P(Faults, WhatDiesIsRecovered) {
+  expect_recovers(before(), std::nullopt, before());
+  for (const bool backwards : {false, true}) {
+    at_every_point([&](std::size_t step, std::size_t act, std::size_t) {
+      std::optional<std::size_t> begun;
+      const FakeHost left = die_at(step, act, backwards, begun);
+      EXPECT_EQ(begun, step);
+      expect_recovers(left, begun, step < plan().commit ? before() : after());
+    });
+  }
+}
+
+// The next step was written down, and not one act of it was done.
+TEST_P(Faults, WhatDiesBehindItsRecordIsRecovered) {
+  FakeHost host = before();
+  FakeRunner runner(host);
+  for (std::size_t step = 0; step < plan().steps.size(); ++step) {
+    expect_recovers(host, step, step < plan().commit ? before() : after());
+    runner.run(plan().steps[step]);
+  }
+}
+
+TEST_P(Faults, WhatAPowerCutLeavesIsRecovered) {
+  FakeHost booted_before = before();
+  booted_before.boot();
+  FakeHost booted_after = after();
+  booted_after.boot();
+  at_every_point([&](std::size_t step, std::size_t act, std::size_t) {
+    std::optional<std::size_t> begun;
+    FakeHost left = die_at(step, act, false, begun);
+    left.boot();
+    expect_recovers(left, begun, step < plan().commit ? booted_before : booted_after, true);
+  });
+}
+
+TEST_P(Faults, ARecoveryThatDiesIsRecovered) {
+  at_every_point([&](std::size_t step, std::size_t act, std::size_t) {
+    std::optional<std::size_t> begun;
+    const FakeHost left = die_at(step, act, false, begun);
+    // Count the points of the recovery, then die at each.
+    std::size_t points = 0;
+    {
+      FakeHost host = left;
+      FakeRunner runner(host);
+      runner.trouble = [&](const Step&, std::size_t, std::size_t) { ++points; };
+      auto entry = entry_of(plan(), begun);
+      run::recover_one(entry, runner, {});
+    }
+    for (std::size_t point = 0; point < points; ++point) {
+      SCOPED_TRACE(fmt::format("recovery dies at {} of {}", point, points));
+      FakeHost host = left;
+      FakeRunner runner(host);
+      runner.trouble = [&, seen = std::size_t{0}](const Step&, std::size_t, std::size_t) mutable {
+        if (seen++ == point) throw Died{};
+      };
+      auto entry = entry_of(plan(), begun);
+      EXPECT_THROW(run::recover_one(entry, runner, {}), Died);
+      expect_recovers(host, begun, step < plan().commit ? before() : after());
+      if (HasFailure()) return;
+    }
+  });
+}
+
+TEST_P(Faults, AnUndoThatFailsKeepsTheRecord) {
+  at_every_point([&](std::size_t step, std::size_t act, std::size_t acts) {
+    if (step >= plan().commit || act != acts) return;
+    std::size_t inverses = 0;
+    for (std::size_t i = 0; i <= step; ++i) inverses += inverse(plan().steps[i]).has_value() ? 1 : 0;
+    for (std::size_t broken = 0; broken < inverses; ++broken) {
+      SCOPED_TRACE(fmt::format("inverse {} of {} fails", broken, inverses));
+      FakeHost host = before();
+      FakeRunner runner(host);
+      std::size_t undone = 0;
+      std::size_t failed = 0;
+      runner.trouble = [&, seen = std::size_t{0}](const Step&, std::size_t at, std::size_t of) mutable {
+        if (undone == 0 && seen == step && at == of) throw Error("made to fail");
+        if (undone == broken + 1 && at == 0) throw Error("cannot be undone");
+        if (at == of) ++seen;
+      };
+      run::Watch watch;
+      watch.undo = [&](const Step&) { ++undone; };
+      watch.undo_failed = [&](const Error&) { ++failed; };
+      MemoryRecord record;
+      try {
+        run::execute(plan(), runner, record, watch);
+        ADD_FAILURE() << "did not fail";
+      } catch (const Error& error) {
+        EXPECT_EQ(error.message(), "made to fail");
+        EXPECT_EQ(error.exit(), Exit::needs_recovery);
+      }
+      EXPECT_FALSE(record.closed);
+      EXPECT_EQ(undone, inverses) << "the others are tried all the same";
+      EXPECT_GE(failed, 1U);
+      expect_recovers(host, record.begun, before());
+    }
+  });
+}
+
+TEST_P(Faults, ARecoveryThatFailsKeepsItsEntry) {
+  std::optional<std::size_t> begun;
+  FakeHost host = die_at(plan().steps.size() - 1, 0, false, begun);
+  const FakeHost left = host;
+  FakeRunner runner(host);
+  runner.trouble = [](const Step&, std::size_t, std::size_t) { throw Error("the disk is gone"); };
+  auto entry = entry_of(plan(), begun);
+  const auto result = run::recover_one(entry, runner, {});
+  EXPECT_EQ(result.how, run::Recovered::How::failed);
+  EXPECT_NE(result.problem, "");
+  EXPECT_EQ(difference(left, host), "");
+}
+
+INSTANTIATE_TEST_SUITE_P(Plans, Faults, testing::ValuesIn(cases()),
+                         [](const auto& info) { return info.param.name; });
+
+// Two clones of one source share its lock: what one has cloned since stays when the other is undone.
+TEST(Undo, LeavesASnapshotThatAnotherCloned) {
+  Host host;
+  host.machine("golden");
+  FakeHost fake = with_files(host);
+  FakeRunner runner(fake);
+  const zfs::Properties own = {{zfs::property::op, test::kOp}};
+  const Step take = TakeSnapshots{{"rpool/vms/golden@s", "rpool/vms/.state/golden@s"}, own};
+  runner.run(take);
+  runner.run(CloneDatasets{{{"rpool/vms/golden@s", "rpool/vms/theirs", {{zfs::property::op, test::kEarlierOp}}}}});
+  EXPECT_TRUE(run::undo({take}, 0, runner, {}, false));
+  EXPECT_TRUE(fake.snapshots.contains("rpool/vms/golden@s"));
+  EXPECT_FALSE(fake.snapshots.contains("rpool/vms/.state/golden@s"));
+}
+
+TEST(Undo, TouchesNothingOfTheSameNameThatAnotherMade) {
+  Host host;
+  host.machine("web", {.tpm = false});
+  FakeHost fake = with_files(host);
+  fake.add(host.snapshots("web", "s", 200));
+  const FakeHost untouched = fake;
+  FakeRunner runner(fake);
+  const zfs::Properties own = {{zfs::property::op, test::kOp}};
+  EXPECT_TRUE(run::undo({CreateVolume{"rpool/vms/web", GiB, own}, CreateFilesystem{"rpool/vms/.state/web", own},
+                         TakeSnapshots{{"rpool/vms/web@s"}, own}},
+                        2, runner, {}, false));
+  EXPECT_EQ(difference(untouched, fake), "");
+}
+
+TEST(Undo, LeavesACommonFilesystemThatIsInUse) {
+  Host host(false);
+  FakeHost fake = FakeHost::of(host.view);
+  FakeRunner runner(fake);
+  const Step state = CreateFilesystem{"rpool/vms/.state", {{"canmount", "off"}, {zfs::property::op, test::kOp}}};
+  runner.run(state);
+  runner.run(CreateFilesystem{"rpool/vms/.state/theirs", {{zfs::property::op, test::kEarlierOp}}});
+  EXPECT_TRUE(run::undo({state}, 0, runner, {}, false));
+  EXPECT_TRUE(fake.datasets.contains("rpool/vms/.state"));
+}
+
+}  // namespace
+}  // namespace kld::plan
