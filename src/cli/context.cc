@@ -77,7 +77,7 @@ std::string Context::uri() const {
   return run::load_config(config_path()).connect.value_or(kDefaultUri);
 }
 
-run::Host Context::look(bool sync_first) const { return run::Host::look(root(), uri(), sync_first); }
+run::Host Context::look(const run::Look& wanted) const { return run::Host::look(root(), uri(), wanted); }
 
 double Context::seconds_since_start() const {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
@@ -130,7 +130,7 @@ void Context::recover_for(const std::map<std::string, run::Lock>& locks) const {
   }
 }
 
-void Context::dispose(const std::map<std::string, run::Lock>& locks, bool sync_first,
+void Context::dispose(const std::map<std::string, run::Lock>& locks, const run::Look& wanted,
                       const std::function<Proposal(const run::Host&)>& propose) {
   require_root();
   run::catch_signals();
@@ -145,13 +145,14 @@ void Context::dispose(const std::map<std::string, run::Lock>& locks, bool sync_f
       held = run::Locks::take(locks, kLockPatience);
     }
   }
-  const run::Host host = run::Host::look(where, uri(), sync_first);
+  const run::Host host = run::Host::look(where, uri(), wanted);
   const Proposal proposal = propose(host);
   if (const auto* refusal = std::get_if<Refusal>(&proposal.result)) {
     if (refusal->kind == "usage") throw UsageError(refusal->message, refusal->hint);
     throw Refused(*refusal);
   }
-  const auto& plan = std::get<plan::Plan>(proposal.result);
+  plan::Plan plan = std::get<plan::Plan>(proposal.result);
+  plan.root = host.view().root;
   for (const auto& warning : plan.warnings) warn(warning);
   if (common.dry_run) {
     show(plan);
@@ -195,12 +196,21 @@ void Context::execute(const plan::Plan& plan, const run::Host& host, const Propo
     tell(step);
   };
   run::execute(plan, runner, journal, seen);
-  if (common.json) {
-    auto json = to_json(plan);
-    if (proposal.report_json) json.update(proposal.report_json(host));
-    answer(json);
-  } else if (proposal.report && !common.quiet) {
-    answer(proposal.report(host));
+  report(plan, host, proposal);
+}
+
+void Context::report(const plan::Plan& plan, const run::Host& host, const Proposal& proposal) const {
+  // The work is done and stays done, whatever becomes of the words about it.
+  try {
+    if (common.json) {
+      auto json = to_json(plan);
+      if (proposal.report_json) json.update(proposal.report_json(host));
+      answer(json);
+    } else if (proposal.report && !common.quiet) {
+      answer(proposal.report(host));
+    }
+  } catch (const Error& error) {
+    warn(fmt::format("done, but: {}", error.message()));
   }
 }
 

@@ -47,10 +47,10 @@ class Context {
   run::Root root() const;
   std::string uri() const;
   /// Looks at the host; nothing is locked or changed.
-  run::Host look(bool sync_first = false) const;
+  run::Host look(const run::Look& wanted = {}) const;
 
   /// Recovers what died, locks, looks, lets `propose` plan, and disposes: prints or executes.
-  void dispose(const std::map<std::string, run::Lock>& locks, bool sync_first,
+  void dispose(const std::map<std::string, run::Lock>& locks, const run::Look& wanted,
                const std::function<Proposal(const run::Host&)>& propose);
 
   /// True once a step may have changed something: an error is then no mere refusal any more.
@@ -71,6 +71,7 @@ class Context {
 
  private:
   void execute(const plan::Plan& plan, const run::Host& host, const Proposal& proposal);
+  void report(const plan::Plan& plan, const run::Host& host, const Proposal& proposal) const;
   void show(const plan::Plan& plan) const;
   void confirm(const Proposal& proposal) const;
   bool executing_ = false;

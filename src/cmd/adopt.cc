@@ -61,7 +61,7 @@ std::vector<std::string> candidates(const run::Host& host) {
 }
 
 void adopt_one(cli::Context& context, const std::string& name) {
-  context.dispose({{name, run::Lock::exclusive}}, false, [&](const run::Host& host) {
+  context.dispose({{name, run::Lock::exclusive}}, {}, [&](const run::Host& host) {
     cli::Proposal proposal;
     proposal.result = plan::plan_adopt(host.view(), {name}, look(host, name), run::fresh());
     if (const auto* plan = std::get_if<plan::Plan>(&proposal.result)) {

@@ -54,10 +54,7 @@ plan::CloneFacts look(const run::Host& host, const plan::CloneRequest& request, 
   if (!machine) return facts;
   facts.definitions = host.definitions(*machine);
   facts.block_jobs = host.block_jobs(*machine);
-  std::vector<std::string> datasets;
-  for (const auto& dataset : machine->datasets()) datasets.push_back(dataset.name);
-  // A running machine is never reused: its snapshots need no listing.
-  if (request.snapshot || !machine->active()) facts.snapshots = zfs::list_snapshots(datasets, !request.snapshot);
+  facts.snapshots = host.snapshots(*machine);
   facts.taken = run::taken_snapshot_names(*machine, "clone", now);
   std::optional<std::string> snapshot;
   if (request.snapshot) snapshot = request.snapshot->substr(request.snapshot->find('@') + 1);
@@ -75,7 +72,7 @@ void run_clone(cli::Context& context, const Flags& flags) {
   const auto request = make_request(flags);
   std::map<std::string, run::Lock> locks = {{request.source, run::Lock::shared}};
   for (const auto& target : request.targets) locks[target] = run::Lock::exclusive;
-  context.dispose(locks, true, [&](const run::Host& host) {
+  context.dispose(locks, {.sync_first = true, .snapshots_of = request.source}, [&](const run::Host& host) {
     const auto fresh = run::fresh();
     cli::Proposal proposal;
     proposal.result = plan::plan_clone(host.view(), request, look(host, request, fresh.now), fresh);

@@ -104,7 +104,7 @@ std::string how_to_reach(const run::Host& host, const std::string& name) {
 
 void run_create(cli::Context& context, const Flags& flags) {
   const auto request = make_request(flags);
-  context.dispose({{request.name, run::Lock::exclusive}}, false, [&](const run::Host& host) {
+  context.dispose({{request.name, run::Lock::exclusive}}, {}, [&](const run::Host& host) {
     cli::Proposal proposal;
     proposal.result = plan::plan_create(host.view(), request, look(host, request), run::fresh());
     proposal.report = [&](const run::Host& after) { return how_to_reach(after, request.name); };

@@ -35,7 +35,7 @@ plan::DeleteFacts look(const run::Host& host, const plan::DeleteRequest& request
 void run_delete(cli::Context& context, const plan::DeleteRequest& request) {
   std::map<std::string, run::Lock> locks;
   for (const auto& name : request.machines) locks[name] = run::Lock::exclusive;
-  context.dispose(locks, false, [&](const run::Host& host) {
+  context.dispose(locks, {}, [&](const run::Host& host) {
     const auto facts = look(host, request);
     cli::Proposal proposal;
     proposal.result = plan::plan_delete(host.view(), request, facts, run::fresh());

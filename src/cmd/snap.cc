@@ -19,19 +19,13 @@ struct Flags {
   std::string machine, action, name;
 };
 
-std::vector<std::string> dataset_names(const plan::Machine& machine) {
-  std::vector<std::string> names;
-  for (const auto& dataset : machine.datasets()) names.push_back(dataset.name);
-  return names;
-}
-
 void take(cli::Context& context, const Flags& flags) {
   const std::string given = flags.name.starts_with("@") ? flags.name.substr(1) : flags.name;
   if (!flags.name.empty()) {
     if (const auto problem = snapshot_name_problem(given))
       throw UsageError(fmt::format("snapshot name '{}' {}", given, *problem));
   }
-  context.dispose({{flags.machine, run::Lock::shared}}, false, [&](const run::Host& host) {
+  context.dispose({{flags.machine, run::Lock::shared}}, {}, [&](const run::Host& host) {
     const auto fresh = run::fresh();
     plan::Definitions definitions;
     std::vector<std::string> taken;
@@ -70,10 +64,10 @@ nlohmann::json to_json(const plan::MachineSnapshot& snapshot) {
 
 void list(cli::Context& context, const Flags& flags) {
   cli::Context::require_root();
-  const auto host = context.look();
+  const auto host = context.look({.sync_first = false, .snapshots_of = flags.machine});
   const auto machine = plan::find_machine(host.view(), flags.machine);
   if (!machine) throw Refused(plan::no_such_machine(host.view(), flags.machine));
-  const auto snapshots = plan::machine_snapshots(*machine, zfs::list_snapshots(dataset_names(*machine), true));
+  const auto snapshots = plan::machine_snapshots(*machine, host.snapshots(*machine));
   if (context.common.json) {
     nlohmann::json array = nlohmann::json::array();
     for (const auto& snapshot : snapshots) array.push_back(to_json(snapshot));
@@ -109,17 +103,19 @@ void list(cli::Context& context, const Flags& flags) {
 void remove_snapshot(cli::Context& context, const Flags& flags) {
   if (flags.name.empty())
     throw UsageError("which snapshot?", fmt::format("kvm-snap {} delete SNAPSHOT", flags.machine));
-  context.dispose({{flags.machine, run::Lock::exclusive}}, false, [&](const run::Host& host) {
-    std::vector<zfs::Snapshot> snapshots;
-    if (const auto machine = plan::find_machine(host.view(), flags.machine)) {
-      snapshots = zfs::list_snapshots(dataset_names(*machine), false);
-    }
-    cli::Proposal proposal;
-    proposal.result = plan::plan_snapshot_delete(host.view(), flags.machine, flags.name, snapshots, run::fresh());
-    proposal.question = {fmt::format("This destroys snapshot '{}' of machine '{}'.", flags.name, flags.machine)};
-    proposal.report = [](const run::Host&) { return std::string("Snapshot destroyed.\n"); };
-    return proposal;
-  });
+  context.dispose(
+      {{flags.machine, run::Lock::exclusive}}, {.sync_first = false, .snapshots_of = flags.machine},
+      [&](const run::Host& host) {
+        std::vector<zfs::Snapshot> snapshots;
+        if (const auto machine = plan::find_machine(host.view(), flags.machine)) {
+          snapshots = host.snapshots(*machine);
+        }
+        cli::Proposal proposal;
+        proposal.result = plan::plan_snapshot_delete(host.view(), flags.machine, flags.name, snapshots, run::fresh());
+        proposal.question = {fmt::format("This destroys snapshot '{}' of machine '{}'.", flags.name, flags.machine)};
+        proposal.report = [](const run::Host&) { return std::string("Snapshot destroyed.\n"); };
+        return proposal;
+      });
 }
 
 }  // namespace

@@ -19,6 +19,8 @@ struct Plan {
   /// Index of the first step that is finished rather than undone once it has begun; steps.size(): all are undone.
   std::size_t commit = 0;
   std::vector<std::string> warnings;
+  /// The VM root dataset it works on: while that is not there (pool not imported), nothing can be recovered.
+  std::string root = {};
 
   bool operator==(const Plan&) const = default;
 };

@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <string_view>
+#include <unordered_map>
 
 #include "base/name.h"
 
@@ -13,6 +15,17 @@ namespace {
 bool is_aside(const View& view, const zfs::Dataset& dataset) {
   return zfs::is_below(dataset.name, view.root + "/.kept") || !dataset.property(zfs::property::kept).empty() ||
          !dataset.property(zfs::property::replica_of).empty();
+}
+
+using ByName = std::unordered_map<std::string_view, const zfs::Dataset*>;
+
+/// A property that stands on a parent, too, was most likely handed down: somebody set it on a folder by mistake, and
+/// must not make a machine own, and its deletion destroy, everything below. Only a TPM lies below its owner's state.
+bool is_inherited(const View& view, const ByName& by_name, const zfs::Dataset& dataset) {
+  const auto parent = by_name.find(std::string_view(dataset.name).substr(0, dataset.name.rfind('/')));
+  if (parent == by_name.end() || parent->second->property(zfs::property::machine).empty()) return false;
+  const std::string owner = dataset.property(zfs::property::machine);
+  return dataset.name != tpm_dataset(view.root, owner) || parent->second->property(zfs::property::machine) != owner;
 }
 
 void add(Machine& machine, const View& view, const zfs::Dataset& dataset) {
@@ -38,9 +51,14 @@ std::vector<zfs::Dataset> Machine::datasets() const {
 
 std::map<std::string, Machine> machines(const View& view) {
   std::map<std::string, Machine> result;
+  ByName by_name;
+  for (const auto& dataset : view.datasets) by_name[dataset.name] = &dataset;
+  std::unordered_map<std::string_view, const virt::DomainInfo*> domains;
+  for (const auto& domain : view.domains) domains[domain.name] = &domain;
   for (const auto& dataset : view.datasets) {
     const std::string owner = dataset.property(zfs::property::machine);
-    if (owner.empty() || dataset.name == view.root || is_aside(view, dataset)) continue;
+    if (owner.empty() || dataset.name == view.root || is_aside(view, dataset) || is_inherited(view, by_name, dataset))
+      continue;
     Machine& machine = result[owner];
     machine.name = owner;
     add(machine, view, dataset);
@@ -51,7 +69,7 @@ std::map<std::string, Machine> machines(const View& view) {
       const bool b_first = b.label == kFirstDisk;
       return a_first != b_first ? a_first : a.label < b.label;
     });
-    if (const auto* domain = find_domain(view, name)) machine.domain = *domain;
+    if (const auto domain = domains.find(name); domain != domains.end()) machine.domain = *domain->second;
   }
   std::erase_if(result, [](const auto& entry) { return entry.second.datasets().empty(); });
   return result;

@@ -6,9 +6,6 @@
 namespace kld::run {
 namespace {
 
-/// A destructive step that changes all or nothing: when it fails, nothing is lost yet.
-bool is_all_or_nothing(const plan::Step& step) { return std::holds_alternative<plan::DestroySnapshots>(step); }
-
 void finish_undone(const plan::Plan& plan, std::size_t last, Runner& runner, Record& record, const Watch& watch,
                    Error& error) {
   if (undo(plan.steps, last, runner, watch, false)) {
@@ -19,6 +16,8 @@ void finish_undone(const plan::Plan& plan, std::size_t last, Runner& runner, Rec
 }
 
 }  // namespace
+
+bool is_all_or_nothing(const plan::Step& step) { return std::holds_alternative<plan::DestroySnapshots>(step); }
 
 void execute(const plan::Plan& plan, Runner& runner, Record& record, const Watch& watch) {
   for (std::size_t i = 0; i < plan.steps.size(); ++i) {

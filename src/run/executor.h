@@ -39,6 +39,10 @@ struct Watch {
 /// Exit::needs_recovery when something is left, which the record then still holds.
 void execute(const plan::Plan& plan, Runner& runner, Record& record, const Watch& watch);
 
+/// A destructive step that changes all or nothing: when it fails at the commit point, nothing is lost yet and the plan
+/// is undone after all.
+bool is_all_or_nothing(const plan::Step& step);
+
 /// Runs the inverses of steps[0..last], last first, going on past one that fails. True when none failed.
 /// `other_boot`: the host has started anew since; what ran then is not started again.
 bool undo(const std::vector<plan::Step>& steps, std::size_t last, Runner& runner, const Watch& watch, bool other_boot);

@@ -30,6 +30,17 @@ void sync_parent(const std::string& path) {
   ::close(fd);
 }
 
+bool write_all(int fd, const std::string& content) {
+  std::size_t written = 0;
+  while (written < content.size()) {
+    const ssize_t sent = ::write(fd, content.data() + written, content.size() - written);
+    if (sent < 0 && errno == EINTR) continue;
+    if (sent <= 0) return false;
+    written += static_cast<std::size_t>(sent);
+  }
+  return true;
+}
+
 void copy_one(const fs::path& from, const fs::path& to) {
   struct stat status {};
   if (::stat(from.c_str(), &status) != 0) throw failure("look at", from);
@@ -70,24 +81,20 @@ void write_file(const std::string& path, const std::string& content) {
     fs::create_directory(directory, ignored);
     ::chmod(directory.c_str(), 0700);
   }
-  const std::string temporary = path + ".new";
-  const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-  if (fd < 0) throw failure("write", temporary);
-  std::size_t written = 0;
-  while (written < content.size()) {
-    const ssize_t sent = ::write(fd, content.data() + written, content.size() - written);
-    if (sent < 0 && errno == EINTR) continue;
-    if (sent <= 0) {
-      const Error error = failure("write", temporary);
-      ::close(fd);
-      ::unlink(temporary.c_str());
-      throw error;
-    }
-    written += static_cast<std::size_t>(sent);
-  }
-  const bool synced = ::fsync(fd) == 0;
+  // Nameless until it is whole: whoever is killed in between leaves nothing, and two writers do not meet.
+  const int fd = ::open(directory.c_str(), O_WRONLY | O_TMPFILE | O_CLOEXEC, 0600);
+  if (fd < 0) throw failure("write", path);
+  const std::string temporary = fmt::format("{}.{}.new", path, ::getpid());
+  const std::string source = fmt::format("/proc/self/fd/{}", fd);
+  const bool written = write_all(fd, content) && ::fsync(fd) == 0 &&
+                       ::linkat(AT_FDCWD, source.c_str(), AT_FDCWD, temporary.c_str(), AT_SYMLINK_FOLLOW) == 0 &&
+                       ::rename(temporary.c_str(), path.c_str()) == 0;
+  const Error error = failure("write", path);
   ::close(fd);
-  if (!synced || ::rename(temporary.c_str(), path.c_str()) != 0) throw failure("write", path);
+  if (!written) {
+    ::unlink(temporary.c_str());
+    throw error;
+  }
   sync_parent(path);
 }
 

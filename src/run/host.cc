@@ -53,24 +53,43 @@ std::string in_snapshot(const std::string& machine, const std::string& snapshot,
 
 }  // namespace
 
-Host Host::look(const Root& root, const std::string& uri, bool sync_first) {
+Host Host::look(const Root& root, const std::string& uri, const Look& wanted) {
+  Host host;
+  host.view_.root = root.dataset;
+  std::future<std::vector<zfs::Snapshot>> snapshots;
   auto listing = std::async(std::launch::async, [&] {
-    if (sync_first) zfs::sync(zfs::pool_of(root.dataset));
+    if (wanted.sync_first) zfs::sync(zfs::pool_of(root.dataset));
+    if (!wanted.snapshots_of.empty()) {
+      // Where they lie for almost every machine; what else it has is listed when asked for.
+      for (const auto& name : {plan::disk_dataset(root.dataset, wanted.snapshots_of, plan::kFirstDisk),
+                               plan::state_dataset(root.dataset, wanted.snapshots_of),
+                               plan::tpm_dataset(root.dataset, wanted.snapshots_of)}) {
+        if (zfs::exists(name)) host.listed_.push_back(name);
+      }
+      snapshots = std::async(std::launch::async, [&] { return zfs::list_snapshots(host.listed_, true); });
+    }
     return list_root(root);
   });
-  plan::View view;
-  view.root = root.dataset;
-  std::unique_ptr<virt::Connection> connection;
   std::exception_ptr libvirt_problem;
   try {
-    connection = std::make_unique<virt::Connection>(virt::Connection::open(uri));
-    view.domains = connection->list();
+    host.connection_ = std::make_unique<virt::Connection>(virt::Connection::open(uri));
+    host.view_.domains = host.connection_->list();
   } catch (const Error&) {
     libvirt_problem = std::current_exception();
   }
-  view.datasets = listing.get();
+  host.view_.datasets = listing.get();
+  if (snapshots.valid()) host.snapshots_ = snapshots.get();
   if (libvirt_problem) std::rethrow_exception(libvirt_problem);
-  return Host(std::move(connection), std::move(view));
+  return host;
+}
+
+std::vector<zfs::Snapshot> Host::snapshots(const plan::Machine& machine) const {
+  std::vector<std::string> datasets;
+  for (const auto& dataset : machine.datasets()) datasets.push_back(dataset.name);
+  const bool all_listed = std::all_of(datasets.begin(), datasets.end(), [&](const std::string& name) {
+    return std::find(listed_.begin(), listed_.end(), name) != listed_.end();
+  });
+  return all_listed ? snapshots_ : zfs::list_snapshots(datasets, true);
 }
 
 std::uint64_t Host::root_guid() const {

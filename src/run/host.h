@@ -18,12 +18,18 @@
 
 namespace kld::run {
 
+/// What to look at beyond datasets and domains.
+struct Look {
+  bool sync_first = false;   ///< wait until what was written is accounted for
+  std::string snapshots_of;  ///< a machine whose snapshots will be asked for: they are listed meanwhile
+};
+
 /// The host as one command sees it.
 class Host {
  public:
   /// Connects to libvirt and lists ZFS at the same time. Throws Refused when the root is missing or another dataset
-  /// than the configuration remembers. `sync_first`: waits until what was written is accounted for.
-  static Host look(const Root& root, const std::string& uri, bool sync_first = false);
+  /// than the configuration remembers.
+  static Host look(const Root& root, const std::string& uri, const Look& wanted = {});
 
   const plan::View& view() const { return view_; }
   const virt::Connection& libvirt() const { return *connection_; }
@@ -32,12 +38,15 @@ class Host {
   /// Inactive definition and saved one of a machine that is there; empty otherwise.
   plan::Definitions definitions(const plan::Machine& machine) const;
   std::vector<std::string> block_jobs(const plan::Machine& machine) const;
+  /// Snapshots of all datasets of the machine, with sizes; oldest first.
+  std::vector<zfs::Snapshot> snapshots(const plan::Machine& machine) const;
 
  private:
-  Host(std::unique_ptr<virt::Connection> connection, plan::View view)
-      : connection_(std::move(connection)), view_(std::move(view)) {}
+  Host() = default;
   std::unique_ptr<virt::Connection> connection_;
   plan::View view_;
+  std::vector<std::string> listed_;       ///< datasets whose snapshots were listed while looking
+  std::vector<zfs::Snapshot> snapshots_;  ///< of these
 };
 
 /// What `.state/NAME` keeps of a seed, now or inside a snapshot; empty without one.

@@ -54,6 +54,7 @@ Json header(const plan::Plan& plan) {
           {"operation", plan.operation},
           {"op", plan.op},
           {"machines", plan.machines},
+          {"root", plan.root},
           {"commit", plan.commit},
           {"started", static_cast<std::int64_t>(std::time(nullptr))},
           {"boot_id", current_boot_id()},
@@ -66,6 +67,7 @@ void read_header(const std::string& line, OpenEntry& entry) {
   entry.plan.operation = json.at("operation").get<std::string>();
   entry.plan.op = json.at("op").get<std::string>();
   entry.plan.machines = json.at("machines").get<std::vector<std::string>>();
+  entry.plan.root = json.at("root").get<std::string>();
   entry.plan.commit = json.at("commit").get<std::size_t>();
   entry.started = json.at("started").get<std::int64_t>();
   entry.boot_id = json.at("boot_id").get<std::string>();

@@ -86,7 +86,8 @@ void RealRunner::act(const plan::CopyDataset& step) const {
 }
 
 void RealRunner::act(const plan::MountFilesystems& step) const {
-  for (const auto& mount : step.mounts) zfs::mount_if_needed(mount.filesystem, mount.directory);
+  for_each_parallel(step.mounts, kThreads,
+                    [](const plan::MountPoint& mount) { zfs::mount_if_needed(mount.filesystem, mount.directory); });
 }
 
 void RealRunner::act(const plan::UnmountFilesystems& step) const {

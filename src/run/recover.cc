@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "run/lock.h"
+#include "zfs/change.h"
 
 namespace kld::run {
 namespace {
@@ -11,12 +12,18 @@ namespace {
 using namespace std::chrono_literals;
 
 /// Runs what the dead process had not finished. A step that was cut off is repeated: steps behind a commit point
-/// tolerate what is done already.
-void finish(const plan::Plan& plan, std::size_t from, Runner& runner, const Watch& watch) {
+/// tolerate what is done already. False when the commit step itself could not do anything: then undo.
+bool finish(const plan::Plan& plan, std::size_t from, Runner& runner, const Watch& watch) {
   for (std::size_t i = from; i < plan.steps.size(); ++i) {
     if (watch.step) watch.step(plan.steps[i]);
-    runner.run(plan.steps[i]);
+    try {
+      runner.run(plan.steps[i]);
+    } catch (const Error&) {
+      if (i != plan.commit || !is_all_or_nothing(plan.steps[i])) throw;
+      return false;
+    }
   }
+  return true;
 }
 
 }  // namespace
@@ -51,8 +58,19 @@ std::vector<Recovered> recover(const std::function<Runner&()>& runner, const Wat
   for (auto& entry : open_entries(directory)) {
     std::map<std::string, Lock> wanted;
     for (const auto& name : entry.plan.machines) wanted[name] = Lock::exclusive;
-    const auto locks = Locks::take(wanted, 10s);
-    results.push_back(recover_one(entry, runner(), watch));
+    try {
+      const auto locks = Locks::take(wanted, 10s);
+      // Without its pool everything would look undone, and come back half made with the next import.
+      if (!entry.plan.root.empty() && !zfs::exists(entry.plan.root)) {
+        throw Error(fmt::format("'{}' is not there: import its pool first", entry.plan.root));
+      }
+      results.push_back(recover_one(entry, runner(), watch));
+    } catch (const Interrupted&) {
+      throw;
+    } catch (const Error& error) {
+      results.push_back(
+          {entry.plan.operation, entry.plan.op, entry.plan.machines, Recovered::How::failed, error.message()});
+    }
   }
   return results;
 }
