@@ -21,6 +21,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto kLockPatience = 5s;
+constexpr std::size_t kCommandsShown = 6;
 constexpr char kDefaultUri[] = "qemu:///system";
 
 std::string environment(const char* name) {
@@ -96,7 +97,13 @@ run::Watch Context::watch() const {
   run::Watch watch;
   const auto tell = [this](const std::string& lead, const plan::Step& step) {
     talk(lead + plan::describe(step) + "...");
-    for (const auto& command : plan::commands(step)) talk(dimmed("  " + shell_line(command), Stream::err));
+    const auto lines = plan::commands(step);
+    for (std::size_t i = 0; i < lines.size() && i < kCommandsShown; ++i) {
+      talk(dimmed("  " + shell_line(lines[i]), Stream::err));
+    }
+    if (lines.size() > kCommandsShown) {
+      talk(dimmed(fmt::format("  ... and {} more; --dry-run shows all", lines.size() - kCommandsShown), Stream::err));
+    }
   };
   watch.step = [tell](const plan::Step& step) { tell("", step); };
   watch.undo = [tell](const plan::Step& step) { tell("undo: ", step); };

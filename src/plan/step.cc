@@ -2,7 +2,6 @@
 #include "plan/step.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include "base/size.h"
 #include "zfs/dataset.h"
@@ -18,11 +17,18 @@ struct overloaded : Cases... {
 template <typename... Cases>
 overloaded(Cases...) -> overloaded<Cases...>;
 
+// Of fifty clones nobody reads fifty names.
+constexpr std::size_t kNamesShown = 6;
+
 template <typename List, typename Name>
 std::string join(const List& list, Name&& name) {
   std::string result;
-  for (const auto& entry : list) result += (result.empty() ? "" : ", ") + name(entry);
-  return result;
+  for (std::size_t i = 0; i < list.size() && i < kNamesShown; ++i) result += (i == 0 ? "" : ", ") + name(list[i]);
+  return list.size() <= kNamesShown ? result : fmt::format("{} and {} more", result, list.size() - kNamesShown);
+}
+
+std::string join(const std::vector<std::string>& names) {
+  return join(names, [](const std::string& name) { return name; });
 }
 
 std::string property_words(const zfs::Properties& properties) {
@@ -77,7 +83,7 @@ std::string describe(const Step& step) {
           [](const CloneDatasets& s) {
             return fmt::format("Cloning to {}", join(s.clones, [](const auto& c) { return c.name; }));
           },
-          [](const TakeSnapshots& s) { return fmt::format("Snapshotting {}", fmt::join(s.names, ", ")); },
+          [](const TakeSnapshots& s) { return fmt::format("Snapshotting {}", join(s.names)); },
           [](const CopyDataset& s) { return fmt::format("Copying {} to {}", s.snapshot, s.name); },
           [](const MountFilesystems& s) {
             return fmt::format("Mounting {}", join(s.mounts, [](const auto& m) { return m.directory; }));
@@ -85,8 +91,8 @@ std::string describe(const Step& step) {
           [](const UnmountFilesystems& s) {
             return fmt::format("Unmounting {}", join(s.mounts, [](const auto& m) { return m.directory; }));
           },
-          [](const AwaitDevices& s) { return fmt::format("Waiting for the device of {}", fmt::join(s.volumes, ", ")); },
-          [](const AwaitUnused& s) { return fmt::format("Checking that nobody uses {}", fmt::join(s.volumes, ", ")); },
+          [](const AwaitDevices& s) { return fmt::format("Waiting for the device of {}", join(s.volumes)); },
+          [](const AwaitUnused& s) { return fmt::format("Checking that nobody uses {}", join(s.volumes)); },
           [](const WriteFiles& s) {
             return fmt::format("Saving {}", join(s.files, [](const auto& f) { return f.path; }));
           },
@@ -118,7 +124,7 @@ std::string describe(const Step& step) {
           [](const DestroyOwn& s) {
             auto all = s.datasets;
             all.insert(all.end(), s.snapshots.begin(), s.snapshots.end());
-            return fmt::format("Destroying what this operation made of {}", fmt::join(all, ", "));
+            return fmt::format("Destroying what this operation made of {}", join(all));
           },
           [](const RestoreFiles& s) {
             return fmt::format("Restoring {}", join(s.files, [](const auto& f) { return f.path; }));
