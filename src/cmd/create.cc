@@ -83,6 +83,9 @@ plan::CreateFacts look(const run::Host& host, const plan::CreateRequest& request
   if (request.drivers) {
     if (auto refusal = run::unreadable("drivers image", *request.drivers)) facts.unreadable.push_back(*refusal);
   }
+  for (const auto& medium : {request.iso, request.drivers}) {
+    if (medium && !run::reachable_for_qemu(*medium)) facts.unreachable.push_back(*medium);
+  }
   if (request.image) facts.image = run::inspect_image(*request.image);
   std::vector<std::string> labels = {plan::kFirstDisk};
   for (const auto& disk : request.disks) labels.push_back(disk.label.empty() ? plan::kFirstDisk : disk.label);

@@ -188,6 +188,10 @@ void warn(const View& view, const CreateRequest& request, const CreateFacts& fac
   if (wanted.windows && !request.drivers) {
     add("Windows finds no virtio disk without drivers: give virtio-win.iso with --drivers");
   }
+  for (const auto& path : facts.unreachable) {
+    add(fmt::format("'{}' lies in a directory that QEMU's user may not enter: put it below /var/lib/libvirt/images",
+                    path));
+  }
   if (request.virt_type == "qemu") add("--virt-type qemu emulates the CPU: many times slower than KVM");
   std::uint64_t volumes = 0;
   for (const auto& dataset : view.datasets) volumes += dataset.volsize;

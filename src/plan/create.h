@@ -63,6 +63,7 @@ struct CreateFacts {
   std::vector<Refusal> unreadable;       ///< files asked for that are missing or cannot be read
   std::vector<std::string> taken_paths;  ///< of the paths the machine would use, those that exist already
   bool kvm_available = true;
+  std::vector<std::string> unreachable;  ///< media in directories that QEMU's user may not enter
 };
 
 /// libosinfo's id of "debian12", "rocky9", "win11" and the like; nullopt when the word is not known.

@@ -2,7 +2,9 @@
 #include "run/host.h"
 
 #include <fmt/format.h>
+#include <pwd.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <uuid/uuid.h>
 
@@ -176,6 +178,22 @@ std::optional<Refusal> unreadable(const std::string& what, const std::string& pa
   if (!fs::is_regular_file(status) && !fs::is_block_file(status)) return refuse("is not a file");
   if (::access(path.c_str(), R_OK) != 0) return refuse("cannot be read");
   return std::nullopt;
+}
+
+bool reachable_for_qemu(const std::string& path) {
+  const passwd* user = nullptr;
+  for (const char* name : {"libvirt-qemu", "qemu"}) {
+    if (user == nullptr) user = ::getpwnam(name);
+  }
+  if (user == nullptr) return true;
+  for (fs::path directory = fs::path(path).parent_path(); directory.has_relative_path();
+       directory = directory.parent_path()) {
+    struct stat status {};
+    if (::stat(directory.c_str(), &status) != 0) return true;
+    const mode_t bit = status.st_uid == user->pw_uid ? S_IXUSR : status.st_gid == user->pw_gid ? S_IXGRP : S_IXOTH;
+    if ((status.st_mode & bit) == 0) return false;
+  }
+  return true;
 }
 
 plan::ImageInfo inspect_image(const std::string& path) {

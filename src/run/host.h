@@ -66,6 +66,9 @@ std::vector<std::string> taken_paths(const std::string& root, const std::vector<
 plan::ImageInfo inspect_image(const std::string& path);
 /// Why a file cannot be read, nullopt when it can.
 std::optional<Refusal> unreadable(const std::string& what, const std::string& path);
+/// True when the user that QEMU runs as may enter all directories above the file, by owner, group and mode. libvirt
+/// hands it the file itself, never the directories.
+bool reachable_for_qemu(const std::string& path);
 std::vector<std::string> host_bridges();
 
 /// Now, and random names.
