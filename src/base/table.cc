@@ -51,6 +51,22 @@ std::size_t escape_length(std::string_view text) {
   return end != std::string_view::npos && text[end] == 'm' ? end + 1 : 0;
 }
 
+struct Character {
+  std::size_t length;  ///< bytes
+  std::size_t width;   ///< columns
+};
+
+/// Takes the character, or the escape, off the front of a text that is not empty.
+Character take_character(std::string_view& text) {
+  Character taken{escape_length(text), 0};
+  if (taken.length == 0) {
+    const auto [point, length] = decode(text);
+    taken = {length, in(kNoWidth, point) ? 0U : in(kWide, point) ? 2U : 1U};
+  }
+  text.remove_prefix(taken.length);
+  return taken;
+}
+
 std::string without_controls(const std::string& text) {
   std::string result;
   for (std::size_t at = 0; at < text.size();) {
@@ -71,16 +87,20 @@ std::string without_controls(const std::string& text) {
 
 std::size_t display_width(std::string_view text) {
   std::size_t width = 0;
-  while (!text.empty()) {
-    if (const auto escape = escape_length(text); escape > 0) {
-      text.remove_prefix(escape);
-      continue;
-    }
-    const auto [point, length] = decode(text);
-    width += in(kNoWidth, point) ? 0U : in(kWide, point) ? 2U : 1U;
-    text.remove_prefix(length);
-  }
+  while (!text.empty()) width += take_character(text).width;
   return width;
+}
+
+std::string cut(std::string_view text, std::size_t width) {
+  std::string result;
+  while (!text.empty()) {
+    const auto rest = text;
+    const auto character = take_character(text);
+    if (character.width > width) break;
+    width -= character.width;
+    result.append(rest.substr(0, character.length));
+  }
+  return result;
 }
 
 std::string padded(std::string_view text, std::size_t width, Align align) {

@@ -19,6 +19,9 @@ struct Column {
 /// none; a byte that is no UTF-8 counts one.
 std::size_t display_width(std::string_view text);
 
+/// As many whole characters from the front as fit `width` columns.
+std::string cut(std::string_view text, std::size_t width);
+
 /// The text filled with blanks to `width` columns; longer text stays whole.
 std::string padded(std::string_view text, std::size_t width, Align align);
 

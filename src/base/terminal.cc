@@ -98,12 +98,7 @@ std::string progress_line(std::string_view label, std::uint64_t done, std::uint6
           fmt::format("  {} left", duration(static_cast<std::int64_t>(static_cast<double>(total - done) / rate) + 1));
     }
   }
-  while (!line.empty() && display_width(line) > width) {
-    // Never half a character: continuation bytes go with their lead.
-    while (line.size() > 1 && (static_cast<unsigned char>(line.back()) & 0xc0U) == 0x80) line.pop_back();
-    line.pop_back();
-  }
-  return line;
+  return cut(line, width);
 }
 
 ProgressBar::ProgressBar(std::string label, std::uint64_t total)

@@ -24,6 +24,14 @@ TEST(DisplayWidth, TakesAnyBytes) {
   EXPECT_EQ(display_width("\x1b[2"), 3U);    // no whole escape
 }
 
+TEST(Cut, KeepsWholeCharacters) {
+  EXPECT_EQ(cut("Grüße", 3), "Grü");
+  EXPECT_EQ(cut("日本", 3), "日");
+  EXPECT_EQ(cut("ab\x1b[0m", 2), "ab\x1b[0m");
+  EXPECT_EQ(cut("web", 9), "web");
+  EXPECT_EQ(cut("web", 0), "");
+}
+
 TEST(Padded, FillsOnEitherSide) {
   EXPECT_EQ(padded("ü", 3, Align::left), "ü  ");
   EXPECT_EQ(padded("ü", 3, Align::right), "  ü");
