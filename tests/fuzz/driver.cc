@@ -4,8 +4,9 @@
 //
 //   fuzz_NAME [--runs N] [--seed S] [FILE or DIRECTORY]…
 //
-// The input at work is in fuzz_NAME.input until the target returns, so that a crash leaves it behind.
+// A crash leaves the input at work behind, in fuzz_NAME.input.
 #include <algorithm>
+#include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -17,6 +18,8 @@
 #include <vector>
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size);
+// There in a build with a sanitizer, which ends the process itself.
+extern "C" __attribute__((weak)) void __sanitizer_set_death_callback(void (*callback)());
 
 namespace {
 
@@ -95,14 +98,37 @@ std::string mutated(std::string text, const std::vector<std::string>& corpus, Ra
   return text;
 }
 
-void run(const std::string& input, const std::filesystem::path& left_behind) {
-  {
-    std::ofstream file(left_behind, std::ios::binary | std::ios::trunc);
-    file << input;
+std::string left_behind;               // name of the file
+const std::string* at_work = nullptr;  // while the target runs
+
+void leave_input() {
+  if (at_work == nullptr) return;
+  std::ofstream(left_behind, std::ios::binary | std::ios::trunc) << *at_work;
+  std::fprintf(stderr, "the input is in %s\n", left_behind.c_str());
+  at_work = nullptr;
+}
+
+extern "C" void leave_input_at(int signal) {
+  leave_input();
+  std::signal(signal, SIG_DFL);
+  std::raise(signal);
+}
+
+void watch_for_crashes() {
+  std::signal(SIGABRT, leave_input_at);
+  if (__sanitizer_set_death_callback != nullptr) {
+    __sanitizer_set_death_callback(leave_input);
+  } else {
+    std::signal(SIGSEGV, leave_input_at);
   }
+}
+
+void run(const std::string& input) {
+  at_work = &input;
   // A copy of exactly this size, so that a read past the end is seen.
   const std::vector<std::uint8_t> bytes(input.begin(), input.end());
   LLVMFuzzerTestOneInput(bytes.data(), bytes.size());
+  at_work = nullptr;
 }
 
 std::string contents(const std::filesystem::path& path) {
@@ -147,15 +173,15 @@ int main(int argc, char** argv) {
       corpus.push_back(contents(word));
     }
   }
-  const std::string left_behind = std::filesystem::path(argv[0]).filename().string() + ".input";
+  left_behind = std::filesystem::path(argv[0]).filename().string() + ".input";
   const std::size_t given = corpus.size();
   corpus.insert(corpus.end(), seeds().begin(), seeds().end());
-  for (const auto& input : corpus) run(input, left_behind);
+  watch_for_crashes();
+  for (const auto& input : corpus) run(input);
   Random random(seed);
   for (unsigned long long done = 0; done < runs; ++done) {
-    run(mutated(corpus[below(random, corpus.size())], corpus, random), left_behind);
+    run(mutated(corpus[below(random, corpus.size())], corpus, random));
   }
-  std::filesystem::remove(left_behind);
   std::printf("%zu files, %zu seeds, %llu mutations of seed %llu\n", given, seeds().size(), runs, seed);
   return 0;
 }
