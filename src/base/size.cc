@@ -55,11 +55,6 @@ std::string format_size(std::uint64_t bytes) {
     value /= 1024;
     ++unit;
   }
-  // 1023.7K would round to four digits: it reads as the next unit.
-  if (value >= 999.5 && value >= 1000 && unit + 1 < kUnits.size()) {
-    value /= 1024;
-    ++unit;
-  }
   const char letter = kUnits[unit];
   if (value >= 100) return fmt::format("{:.0f}{}", value, letter);
   if (value >= 10) return fmt::format("{:.1f}{}", value, letter);

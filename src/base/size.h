@@ -16,7 +16,7 @@ constexpr std::uint64_t TiB = 1024 * GiB;
 /// Throws UsageError naming `what` when it is no size, zero, or past 2^63-1.
 std::uint64_t parse_size(std::string_view text, std::uint64_t bare_unit, std::string_view what);
 
-/// As zfs prints it: "12.3G", "128K", "0B"; three significant digits.
+/// As zfs prints it: "12.3G", "128K", "0B"; three significant digits, four from 1000 to 1023.
 std::string format_size(std::uint64_t bytes);
 
 /// The shortest exact form in whole binary units: "20G", "1536M".

@@ -31,6 +31,13 @@ std::map<std::string, std::string> volumes_of(const plan::View& view) {
   return volumes;
 }
 
+/// TPM state that lies under where the state's dataset is to be mounted.
+bool has_tpm_state(const std::string& uuid) {
+  std::error_code none;
+  const auto directory = plan::tpm_directory(uuid);
+  return zfs::mounted_at(directory).empty() && fs::is_directory(directory, none) && !fs::is_empty(directory, none);
+}
+
 plan::AdoptFacts look(const run::Host& host, const std::string& name) {
   plan::AdoptFacts facts;
   facts.volumes = volumes_of(host.view());
@@ -41,13 +48,15 @@ plan::AdoptFacts look(const run::Host& host, const std::string& name) {
   facts.inactive = definitions.current;
   facts.saved_exists = definitions.saved_exists;
   facts.saved = definitions.saved;
-  if (domain == nullptr) return facts;
+  if (domain == nullptr) {
+    if (facts.saved_exists) facts.tpm_state_exists = has_tpm_state(virt::Definition::parse(facts.saved).uuid());
+    return facts;
+  }
   facts.block_jobs = host.block_jobs(machine);
   std::error_code none;
   const auto definition = virt::Definition::parse(facts.inactive);
   if (const auto nvram = definition.nvram()) facts.nvram_exists = fs::exists(*nvram, none);
-  const auto tpm = plan::tpm_directory(domain->uuid);
-  facts.tpm_state_exists = zfs::mounted_at(tpm).empty() && fs::is_directory(tpm, none) && !fs::is_empty(tpm, none);
+  facts.tpm_state_exists = has_tpm_state(domain->uuid);
   return facts;
 }
 
@@ -86,6 +95,13 @@ void run_adopt(cli::Context& context, const Flags& flags) {
       adopt_one(context, name);
     } catch (const Interrupted&) {
       throw;
+    } catch (const Refused& refused) {
+      if (refused.refusal().kind == "already-adopted") {
+        context.talk(refused.message());
+        continue;
+      }
+      context.warn(fmt::format("{}: {}", name, refused.message()));
+      if (!first) first = Error(refused.message(), refused.hint(), refused.exit());
     } catch (const Error& error) {
       context.warn(fmt::format("{}: {}", name, error.message()));
       if (!first || error.exit() == Exit::needs_recovery) first = Error(error.message(), error.hint(), error.exit());

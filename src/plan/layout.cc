@@ -21,6 +21,12 @@ std::optional<Refusal> layout_problem(const View& view) {
   }
   const auto* state = find_dataset(view, view.root + "/.state");
   if (state == nullptr) return std::nullopt;
+  if (state->kind != zfs::Kind::filesystem) {
+    return Refusal{"layout",
+                   fmt::format("'{}' is a volume, where the machines' state belongs", state->name),
+                   {},
+                   fmt::format("rename it: zfs rename {} {}/NEW", state->name, view.root)};
+  }
   if (state->mountpoint != kStateDirectory) {
     return Refusal{"layout",
                    fmt::format("'{}' is laid out for {}, not {}", state->name, state->mountpoint, kStateDirectory),

