@@ -93,7 +93,7 @@ Result take_in(const View& view, const virt::DomainInfo& domain, const AdoptFact
     const zfs::Properties now = {{zfs::property::machine, name}, {zfs::property::disk, disk.label}};
     const zfs::Properties before = {{zfs::property::machine, disk.volume.property(zfs::property::machine)},
                                     {zfs::property::disk, disk.volume.property(zfs::property::disk)}};
-    if (now != before) ownership.emplace_back(SetProperties{disk.name, now, before});
+    if (now != before) ownership.emplace_back(SetProperties{disk.volume.name, now, before});
   }
   if (moved.empty() && ownership.empty() && machine.state && (machine.tpm || !has_tpm) && facts.saved_exists &&
       adopted.same_as(definition)) {
@@ -116,8 +116,9 @@ Result take_in(const View& view, const virt::DomainInfo& domain, const AdoptFact
   }
   if (auto step = ensure_state_root(view, fresh.op)) plan.steps.push_back(std::move(*step));
   const auto& rename_steps = std::get<std::vector<Step>>(moves);
-  plan.steps.insert(plan.steps.end(), rename_steps.begin(), rename_steps.end());
+  // By the names that the undo ends with: an undo that is repeated finds them whatever it had renamed back before.
   plan.steps.insert(plan.steps.end(), ownership.begin(), ownership.end());
+  plan.steps.insert(plan.steps.end(), rename_steps.begin(), rename_steps.end());
 
   const zfs::Properties own = {{zfs::property::machine, name}, {zfs::property::op, fresh.op}};
   const auto state = state_dataset(view.root, name);
@@ -128,13 +129,14 @@ Result take_in(const View& view, const virt::DomainInfo& domain, const AdoptFact
   if (!machine.state) plan.steps.emplace_back(CreateFilesystem{state, own});
   add_mount(mounts, machine.state ? &*machine.state : nullptr, state, state_directory(name));
   if (has_tpm) {
+    const bool covered = machine.tpm && machine.tpm->mounted;
+    // First: a host that starts anew in between would mount the new filesystem over it.
+    if (facts.tpm_state_exists && !covered) plan.steps.emplace_back(MoveAside{tpm_home, tpm_aside});
     if (!machine.tpm) {
       auto properties = own;
       properties["mountpoint"] = tpm_home;
       plan.steps.emplace_back(CreateFilesystem{tpm, std::move(properties)});
     }
-    const bool covered = machine.tpm && machine.tpm->mounted;
-    if (facts.tpm_state_exists && !covered) plan.steps.emplace_back(MoveAside{tpm_home, tpm_aside});
     add_mount(mounts, machine.tpm ? &*machine.tpm : nullptr, tpm, tpm_home);
   }
   if (!mounts.empty()) plan.steps.emplace_back(MountFilesystems{std::move(mounts)});

@@ -105,15 +105,15 @@ Journal Journal::open(const plan::Plan& plan, const std::string& directory) {
   fs::create_directories(directory);
   ::chmod(directory.c_str(), 0700);
   const std::string path = fmt::format("{}/{}.json", directory, plan.op);
-  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600);
+  // Nameless until it is whole and locked: who looks for what died never meets half an entry of one who lives.
+  const int fd = ::open(directory.c_str(), O_WRONLY | O_TMPFILE | O_APPEND | O_CLOEXEC, 0600);
   if (fd < 0) throw failure("create", path);
   Journal journal(fd, path);
   if (::flock(fd, LOCK_EX | LOCK_NB) != 0) throw failure("lock", path);
-  try {
-    write_line(fd, path, header(plan).dump() + "\n");
-  } catch (const Error&) {
-    ::unlink(path.c_str());
-    throw;
+  write_line(fd, path, header(plan).dump() + "\n");
+  const std::string nameless = fmt::format("/proc/self/fd/{}", fd);
+  if (::linkat(AT_FDCWD, nameless.c_str(), AT_FDCWD, path.c_str(), AT_SYMLINK_FOLLOW) != 0) {
+    throw failure("create", path);
   }
   sync_directory(directory);
   return journal;

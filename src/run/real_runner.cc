@@ -42,6 +42,24 @@ void destroy_naming_holder(const std::string& dataset) {
   }
 }
 
+/// True when a run or an undo that got further than this step has undefined the domain.
+bool is_gone(const virt::Connection& libvirt, const plan::DomainName& domain) {
+  const auto found = libvirt.find(domain.name);
+  return !found || found->uuid != domain.uuid;
+}
+
+/// Of these snapshots, those that nothing was cloned from.
+std::vector<std::string> without_clones(const std::vector<std::string>& names) {
+  std::vector<std::string> datasets;
+  for (const auto& name : names) datasets.push_back(name.substr(0, name.find('@')));
+  std::vector<std::string> result;
+  for (const auto& snapshot : zfs::list_snapshots(datasets, false)) {
+    if (snapshot.clones.empty() && std::find(names.begin(), names.end(), snapshot.name) != names.end())
+      result.push_back(snapshot.name);
+  }
+  return result;
+}
+
 }  // namespace
 
 void RealRunner::run(const plan::Step& step) {
@@ -171,15 +189,19 @@ void RealRunner::act(const plan::UndefineDomains& step) const {
 
 void RealRunner::act(const plan::RedefineDomain& step) const { libvirt().define(step.now.xml); }
 void RealRunner::act(const plan::SetAutostart& step) const {
+  if (!step.autostart && is_gone(libvirt(), step.domain)) return;
   libvirt().set_autostart(step.domain.uuid, step.autostart);
 }
 void RealRunner::act(const plan::StartDomain& step) const { libvirt().start(step.domain.uuid); }
 
 void RealRunner::act(const plan::StopDomain& step) const {
+  if (is_gone(libvirt(), step.domain)) return;
   libvirt().stop(step.domain.uuid, std::chrono::seconds(step.graceful_seconds), interrupted_);
 }
 
-void RealRunner::act(const plan::DiscardSaved& step) const { libvirt().remove_managed_save(step.domain.uuid); }
+void RealRunner::act(const plan::DiscardSaved& step) const {
+  if (!is_gone(libvirt(), step.domain)) libvirt().remove_managed_save(step.domain.uuid);
+}
 
 void RealRunner::act(const plan::DestroyDatasets& step) const {
   for (const auto& doomed : step.datasets) {
@@ -215,7 +237,8 @@ void RealRunner::act(const plan::DestroyOwn& step) const {
   for (const auto& [name, op] : zfs::local_property("com.kldload:op", step.snapshots)) {
     if (op == step.op) names.push_back(name);
   }
-  zfs::destroy_snapshots_if_present(names);
+  // Another operation has cloned one since: it stays, and goes with its last user.
+  zfs::destroy_snapshots_if_present(without_clones(names));
   for (const auto& dataset : step.datasets) {
     const auto marks = zfs::local_property("com.kldload:op", {dataset});
     if (marks.empty() || marks.front().second != step.op) continue;

@@ -38,9 +38,9 @@ Recovered recover_one(OpenEntry& entry, Runner& runner, const Watch& watch) {
   if (!entry.problem.empty())
     return fail(fmt::format("its journal '{}' cannot be read: {}", entry.path(), entry.problem));
   try {
-    if (entry.begun && *entry.begun >= entry.plan.commit) {
+    const bool committed = entry.begun && *entry.begun >= entry.plan.commit;
+    if (committed && finish(entry.plan, *entry.begun, runner, watch)) {
       result.how = Recovered::How::finished;
-      finish(entry.plan, *entry.begun, runner, watch);
     } else if (entry.begun &&
                !undo(entry.plan.steps, *entry.begun, runner, watch, entry.boot_id != current_boot_id())) {
       return fail("something could not be undone");

@@ -136,7 +136,7 @@ TEST(Adopt, OwnsEveryDiskAndNothingElse) {
   const auto plan = plan_of(stranger.plan());
   const zfs::Properties nothing = {{zfs::property::machine, ""}, {zfs::property::disk, ""}};
   const std::vector<SetProperties> expected = {
-      {"rpool/vms/web", {{zfs::property::machine, "web"}, {zfs::property::disk, "root"}}, nothing},
+      {"rpool/vms/group/disk0", {{zfs::property::machine, "web"}, {zfs::property::disk, "root"}}, nothing},
       {"rpool/vms/web-data", {{zfs::property::machine, "web"}, {zfs::property::disk, "data"}}, nothing}};
   EXPECT_EQ(steps_of<SetProperties>(plan), expected);
   const std::vector<RenameDataset> renames = {
