@@ -20,6 +20,17 @@ qmp() {
   python3 "$lab/qmp.py" qmp.sock "$@"
 }
 
+# leave_out_ram BOOL: the QMP command for it. RAM in a file is not part of a saved state.
+leave_out_ram() {
+  echo '{"execute": "migrate-set-capabilities", "arguments":
+    {"capabilities": [{"capability": "x-ignore-shared", "state": '"$1"'}]}}'
+}
+
+# migrate OUT_OR_IN URI: the QMP command for it.
+migrate() {
+  echo '{"execute": "'"$1"'", "arguments": {"uri": "'"$2"'"}}'
+}
+
 alive() {
   [ -s pid ] && [ -S qmp.sock ] && kill -0 "$(cat pid)" 2>/dev/null
 }

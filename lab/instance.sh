@@ -9,7 +9,7 @@ enter() {
 }
 
 start() {
-  local name=$1 net=${2:-} disk
+  local name=$1 net=${2:-}
   make_lab
   mkdir -p "$run/$name"
   cd "$run/$name"
@@ -19,18 +19,28 @@ start() {
   drop_connection
   rm -rf -- *
   ln -s "$ready" ready
+  mkdir saved
   if [ "$net" = pair ]; then ln -s "../$(peer_of "$name")" peer; fi
+  resume ready
+}
+
+# resume DIR: runs on from the state saved in DIR, which stays as it is.
+resume() {
+  local disk format
+  power_off
+  drop_connection
   for disk in root pool spare; do
-    qemu-img create -q -f qcow2 -F raw -b "$ready/$disk.raw" "$disk.qcow2"
+    format=qcow2
+    if [ -e "$1/$disk.raw" ]; then format=raw; fi
+    qemu-img create -q -f qcow2 -F "$format" -b "$(readlink -f "$1")/$disk.$format" "$disk.qcow2"
   done
-  machine qcow2 memory-backend-file,id=ram,size="$ram",mem-path=ready/ready.ram,share=off
+  machine qcow2 memory-backend-file,id=ram,"size=$ram,mem-path=$1/ram,share=off"
   launch -incoming defer
-  qmp "$leave_out_ram" \
-    '{"execute": "migrate-incoming", "arguments": {"uri": "exec:cat ready/ready.state"}}' \
-    wait-migration
+  qmp "$(leave_out_ram true)" "$(migrate migrate-incoming "exec:cat $1/state")" wait-migration \
+    "$(leave_out_ram false)" cont
   reached 60
-  if [ "$net" = pair ]; then
-    ssh -F ssh_config -n lab "lab-identity $name $(number_of "$name")"
+  if [ "$1" = ready ] && [ -L peer ]; then
+    ssh -F ssh_config -n lab "lab-identity $(basename "$PWD") $(number_of "$(basename "$PWD")")"
   fi
 }
 
@@ -45,32 +55,47 @@ reached() {
   wait_for_ssh "$1"
 }
 
-# plain_ram: the RAM of a machine that is not restored from the ready state.
-plain_ram() { machine qcow2 memory-backend-ram,id=ram,size="$ram"; }
-
 boot() {
   enter "$1"
   power_off
-  plain_ram
+  machine qcow2 memory-backend-ram,id=ram,size="$ram"
   launch -kernel ready/vmlinuz -initrd ready/initrd -append "$kernel_line"
   reached 180
 }
 
+# save NAME TAG: a second QEMU takes the machine over, with its RAM in a file, and writes the
+# rest of its state beside it; then the machine runs on from what was saved.
 save() {
   enter "$1"
   alive || die "lab '$1' does not run"
-  qmp "savevm $2"
+  [ ! -e "saved/$2" ] || die "lab '$1' has a state '$2' already"
+  mkdir "saved/$2"
+  drop_connection
+  ln -s ../../root.qcow2 ../../pool.qcow2 ../../spare.qcow2 "saved/$2"
+  (
+    cd "saved/$2"
+    machine qcow2 memory-backend-file,id=ram,size="$ram",mem-path=ram,share=on
+    launch -incoming unix:from
+  )
+  qmp stop '{"execute": "migrate-set-parameters", "arguments": {"max-bandwidth": 100000000000}}' \
+    "$(migrate migrate "unix:saved/$2/from")" wait-migration
+  (
+    cd "saved/$2"
+    # It must run for a moment before it can be saved: only then its disks are its own.
+    qmp wait-migration cont "$(leave_out_ram true)" "$(migrate migrate 'exec:cat >state')" wait-migration
+    power_off
+  )
+  power_off
+  mv root.qcow2 pool.qcow2 spare.qcow2 "saved/$2"
+  resume "saved/$2"
 }
 
 restore() {
   enter "$1"
-  if alive; then
-    qmp "loadvm $2"
-  else
-    plain_ram
-    launch -loadvm "$2"
-  fi
-  reached 60
+  local state=saved/$2
+  if [ "$2" = ready ]; then state=ready; fi
+  [ -e "$state/state" ] || die "lab '$1' has no state '$2'" "it has: ready $(cd saved && echo *)"
+  resume "$state"
 }
 
 stop() {

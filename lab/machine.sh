@@ -8,10 +8,8 @@ pool_size=24G
 spare_size=4G
 kernel_line='root=/dev/vda rw console=ttyS0 net.ifnames=0 mitigations=off apparmor=1 security=apparmor'
 
-# RAM in a file is only mapped, not copied, when a state is restored.
-leave_out_ram='{"execute": "migrate-set-capabilities", "arguments": {"capabilities":
-  [{"capability": "x-ignore-shared", "state": true}]}}'
-
+# A saved state is a directory: disks, `state` (of the devices) and `ram`, a file that is only
+# mapped, not copied, when the state is restored.
 # machine FORMAT RAM_BACKEND...: QEMU's arguments for the machine whose files lie in the
 # current directory, in the array `machine`. Relative paths, as a socket's name must be short.
 machine() {

@@ -67,7 +67,10 @@ make_lab() {
   local name
   name=$(lab_stage)
   ready=$cache/$name
-  if [ -d "$ready" ]; then return; fi
+  if [ -d "$ready" ]; then
+    touch "$ready"
+    return
+  fi
   mkdir -p "$cache"
   exec 9>"$cache/make.lock"
   flock 9
@@ -78,18 +81,12 @@ make_lab() {
   stage "${debian##*/}" build_debian
   stage "${guest##*/}" build_guest
   stage "$name" build_host
+  touch "$debian" "$guest" "$ready"
   forget_old
   exec 9>&-
 }
 
-# forget_old: what an older recipe made goes, unless an instance still runs from it.
+# forget_old: what no lab was started from for a week goes.
 forget_old() {
-  local dir keep
-  keep=" $(debian_stage) $(guest_stage) $(lab_stage) "
-  for dir in "$cache"/debian-* "$cache"/guest-* "$cache"/lab-*; do
-    case $keep in *" ${dir##*/} "*) continue ;; esac
-    case $keep in *" $(basename "$dir" .log) "*) continue ;; esac
-    if readlink "$run"/*/ready | grep -qxF "$dir"; then continue; fi
-    as_root rm -rf "$dir"
-  done
+  find "$cache" -mindepth 1 -maxdepth 1 -name '*-*' -mtime +7 -print0 | as_root xargs -0r rm -rf
 }

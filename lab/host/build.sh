@@ -6,9 +6,11 @@ build_host() {
   ssh-keygen -q -t ed25519 -N '' -C lab -f key
   root_disk
   truncate -s "$pool_size" pool.raw
+  sfdisk -q pool.raw <<<'label: gpt
+    type=6A898CC3-1DD2-11B2-99A6-080020736631, name=pool'
   truncate -s "$spare_size" spare.raw
 
-  machine raw memory-backend-file,id=ram,size="$ram",mem-path=ready.ram,share=on
+  machine raw memory-backend-file,id=ram,size="$ram",mem-path=ram,share=on
   trap power_off EXIT
   launch -kernel vmlinuz -initrd initrd -append "$kernel_line"
   write_ssh_config "$PWD/key"
@@ -16,10 +18,9 @@ build_host() {
   ssh -F ssh_config -n lab lab-prepare
   drop_connection
   # Running when saved, so running as soon as it is restored.
-  qmp "$leave_out_ram" '{"execute": "migrate", "arguments": {"uri": "exec:cat >ready.state"}}' \
-    wait-migration
+  qmp "$(leave_out_ram true)" "$(migrate migrate 'exec:cat >state')" wait-migration
   power_off
-  [ -s ready.state ]
+  [ -s state ]
   trap - EXIT
   rm -f ssh_config
   sync -f .
