@@ -21,12 +21,13 @@ start() {
   ln -s "$ready" ready
   mkdir saved
   if [ "$net" = pair ]; then ln -s "../$(peer_of "$name")" peer; fi
-  resume ready
+  resume ready own
 }
 
-# resume DIR: runs on from the state saved in DIR, which stays as it is.
+# resume DIR [own]: runs on from the state saved in DIR, which stays as it is. Its RAM is mapped
+# copy on write, which is quickest; `own` RAM is a copy, from which it is quick to save again.
 resume() {
-  local disk format
+  local disk format backend="mem-path=$1/ram,share=off"
   power_off
   drop_connection
   for disk in root pool spare; do
@@ -34,7 +35,12 @@ resume() {
     if [ -e "$1/$disk.raw" ]; then format=raw; fi
     qemu-img create -q -f qcow2 -F "$format" -b "$(readlink -f "$1")/$disk.$format" "$disk.qcow2"
   done
-  machine qcow2 memory-backend-file,id=ram,"size=$ram,mem-path=$1/ram,share=off"
+  rm -f ram
+  if [ "${2:-}" = own ]; then
+    cp --sparse=always "$1/ram" ram
+    backend=mem-path=ram,share=on
+  fi
+  machine qcow2 "memory-backend-file,id=ram,size=$ram,$backend"
   launch -incoming defer
   qmp "$(leave_out_ram true)" "$(migrate migrate-incoming "exec:cat $1/state")" wait-migration \
     "$(leave_out_ram false)" cont
@@ -58,36 +64,48 @@ reached() {
 boot() {
   enter "$1"
   power_off
+  rm -f ram
   machine qcow2 memory-backend-ram,id=ram,size="$ram"
   launch -kernel ready/vmlinuz -initrd ready/initrd -append "$kernel_line"
   reached 180
 }
 
-# save NAME TAG: a second QEMU takes the machine over, with its RAM in a file, and writes the
-# rest of its state beside it; then the machine runs on from what was saved.
 save() {
   enter "$1"
   alive || die "lab '$1' does not run"
-  [ ! -e "saved/$2" ] || die "lab '$1' has a state '$2' already"
-  mkdir "saved/$2"
+  local dir=saved/$2
+  [ ! -e "$dir" ] || die "lab '$1' has a state '$2' already"
+  mkdir "$dir"
   drop_connection
-  ln -s ../../root.qcow2 ../../pool.qcow2 ../../spare.qcow2 "saved/$2"
+  if [ -e ram ]; then save_own "$dir"; else save_mapped "$dir"; fi
+  mv root.qcow2 pool.qcow2 spare.qcow2 "$dir"
+  resume "$dir" own
+}
+
+save_own() {
+  qmp "$(leave_out_ram true)" "$(migrate migrate "exec:cat >$1/state")" wait-migration
+  power_off
+  if [ "$1" != . ]; then mv ram "$1"; fi
+}
+
+# save_mapped DIR: a second QEMU takes the machine over, with its RAM in a file.
+save_mapped() {
+  ln -s ../../root.qcow2 ../../pool.qcow2 ../../spare.qcow2 "$1"
   (
-    cd "saved/$2"
+    cd "$1"
     machine qcow2 memory-backend-file,id=ram,size="$ram",mem-path=ram,share=on
     launch -incoming unix:from
   )
   qmp stop '{"execute": "migrate-set-parameters", "arguments": {"max-bandwidth": 100000000000}}' \
-    "$(migrate migrate "unix:saved/$2/from")" wait-migration
+    "$(migrate migrate "unix:$1/from")" wait-migration
   (
-    cd "saved/$2"
+    cd "$1"
     # It must run for a moment before it can be saved: only then its disks are its own.
-    qmp wait-migration cont "$(leave_out_ram true)" "$(migrate migrate 'exec:cat >state')" wait-migration
-    power_off
+    qmp wait-migration cont
+    save_own .
+    rm root.qcow2 pool.qcow2 spare.qcow2
   )
   power_off
-  mv root.qcow2 pool.qcow2 spare.qcow2 "saved/$2"
-  resume "saved/$2"
 }
 
 restore() {
