@@ -19,7 +19,6 @@
 namespace kld::plan {
 namespace {
 
-using run::test::Died;
 using run::test::difference;
 using run::test::FakeHost;
 using run::test::FakeRunner;
@@ -71,7 +70,9 @@ Scene create_scene(bool state_root) {
   facts.pool = {"rpool", 1000 * GiB, 100 * GiB, 900 * GiB, "ONLINE", false};
   facts.host = {64 * GiB, 16, "host"};
   facts.networks = {"default"};
-  facts.image = ImageInfo{"qcow2", 2 * GiB, "", false};
+  facts.image = ImageInfo{};
+  facts.image->format = "qcow2";
+  facts.image->virtual_size = 2 * GiB;
   return scene(with_files(host), plan_create(host.view, request, facts, test::fresh()));
 }
 
@@ -115,9 +116,10 @@ Scene snapshot_scene() {
   Host host;
   host.machine("web", {.state = virt::State::running, .labels = {"data"}});
   FakeHost before = with_files(host);
+  const auto definition = test::definition(host, "web");
   before.file(definition_path("web")) = "<old/>";
   return scene(std::move(before),
-               plan_snapshot(host.view, {"web", "s"}, {"<new/>", true, "<old/>"}, {}, {}, test::fresh()));
+               plan_snapshot(host.view, {"web", "s"}, {definition, true, "<old/>"}, {}, {}, test::fresh()));
 }
 
 Scene snapshot_delete_scene() {
@@ -301,13 +303,23 @@ class Faults : public testing::TestWithParam<Case> {
   /// Runs until the process dies. The host as it left it; `begun` is what its journal says.
   FakeHost die_at(std::size_t step, std::size_t act, bool backwards, std::optional<std::size_t>& begun) {
     FakeHost host = before();
+    FakeHost left;
     FakeRunner runner(host);
     runner.backwards = backwards;
-    trouble_at(runner, step, act, Died{});
     MemoryRecord record;
-    EXPECT_THROW(run::execute(plan(), runner, record, {}), Died);
-    begun = record.begun;
-    return host;
+    // What the executor does after that, the dead process does not do any more.
+    runner.trouble = [&, seen = std::size_t{0}, dead = false](const Step&, std::size_t at, std::size_t acts) mutable {
+      if (dead) return;
+      if (seen == step && at == act) {
+        dead = true;
+        left = host;
+        begun = record.begun;
+        throw Error("died");
+      }
+      if (at == acts) ++seen;
+    };
+    EXPECT_THROW(run::execute(plan(), runner, record, {}), Error);
+    return left;
   }
 
   void expect_recovers(FakeHost host, std::optional<std::size_t> begun, const FakeHost& expected,
@@ -476,13 +488,16 @@ TEST_P(Faults, ARecoveryThatDiesIsRecovered) {
     for (std::size_t point = 0; point < points; ++point) {
       SCOPED_TRACE(fmt::format("recovery dies at {} of {}", point, points));
       FakeHost host = left;
+      FakeHost left_again;
       FakeRunner runner(host);
       runner.trouble = [&, seen = std::size_t{0}](const Step&, std::size_t, std::size_t) mutable {
-        if (seen++ == point) throw Died{};
+        if (seen++ != point) return;
+        left_again = host;
+        throw Error("died");
       };
       auto entry = entry_of(plan(), begun);
-      EXPECT_THROW(run::recover_one(entry, runner, {}), Died);
-      expect_recovers(host, begun, step < plan().commit ? before() : after());
+      run::recover_one(entry, runner, {});
+      expect_recovers(left_again, begun, step < plan().commit ? before() : after());
       if (HasFailure()) return;
     }
   });

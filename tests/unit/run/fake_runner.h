@@ -175,9 +175,6 @@ inline std::string difference(const FakeHost& expected, const FakeHost& actual) 
   return text;
 }
 
-/// Thrown by a test in place of a process's death: nobody undoes anything.
-struct Died {};
-
 class FakeRunner : public Runner {
  public:
   explicit FakeRunner(FakeHost& host) : host_(host) {}

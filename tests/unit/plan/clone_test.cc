@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "plan/clone.h"
+
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "unit/golden.h"
+#include "unit/plan/builders.h"
+
+namespace kld::plan {
+namespace {
+
+using test::fresh;
+using test::Host;
+
+constexpr char kEarlier[] = "clone-2026-04-04T12:00:00Z";
+
+struct Clone {
+  Host host;
+  CloneRequest request;
+  CloneFacts facts;
+
+  explicit Clone(const test::MachineOptions& options = {}) {
+    host.machine("golden", options);
+    const auto xml = options.defined ? test::definition(host, "golden") : std::string();
+    facts.definitions = {xml, true, xml};
+    facts.pool = zfs::Pool{"rpool", 1000 * GiB, 100 * GiB, 900 * GiB, "ONLINE", false};
+    request.source = "golden";
+    request.targets = {"web"};
+  }
+  /// A snapshot that an earlier clone made and nothing was written since.
+  Clone& with_reusable() {
+    facts.snapshots = host.snapshots("golden", kEarlier, 200, "clone");
+    for (auto& snapshot : facts.snapshots) snapshot.written = 0;
+    return *this;
+  }
+  Result result() const { return plan_clone(host.view, request, facts, fresh()); }
+  std::string kind() const {
+    const auto answer = result();
+    return refused(answer) ? std::get<Refusal>(answer).kind : "a plan";
+  }
+  Plan plan() const {
+    const auto answer = result();
+    if (refused(answer)) throw std::runtime_error(test::to_text(answer));
+    return std::get<Plan>(answer);
+  }
+  std::string text() const { return test::to_text(result()); }
+};
+
+template <typename Wanted>
+std::vector<Wanted> all(const Plan& plan) {
+  std::vector<Wanted> found;
+  for (const auto& step : plan.steps) {
+    if (const auto* one = std::get_if<Wanted>(&step)) found.push_back(*one);
+  }
+  return found;
+}
+
+bool reuses(const Clone& clone) { return all<TakeSnapshots>(clone.plan()).empty(); }
+
+TEST(PlanClone, TwoOfARunningMachine) {
+  Clone clone({.state = virt::State::running, .labels = {"data"}});
+  clone.request.targets = {"web-1", "web-2"};
+  expect_golden("plan/clone-running.txt", clone.text());
+}
+
+TEST(PlanClone, OfAMachineThatDidNotChange) {
+  Clone clone;
+  expect_golden("plan/clone-reusing.txt", clone.with_reusable().text());
+}
+
+TEST(PlanClone, AFullCopyThatIsStarted) {
+  Clone clone;
+  clone.request.full = true;
+  clone.request.start = true;
+  expect_golden("plan/clone-full.txt", clone.text());
+}
+
+TEST(PlanClone, OfASnapshotWithoutStateOrDefinition) {
+  Clone clone;
+  clone.facts.snapshots = {test::snapshot("rpool/vms/golden@monday", 200)};
+  clone.request.snapshot = "@monday";
+  expect_golden("plan/clone-snapshot.txt", clone.text());
+}
+
+TEST(PlanClone, WithANewTpmAndASeed) {
+  Clone clone;
+  clone.request.new_tpm = true;
+  clone.request.seed.hostname = "web.example";
+  clone.request.memory = 4 * GiB;
+  clone.request.vcpus = 8;
+  expect_golden("plan/clone-new-tpm.txt", clone.text());
+}
+
+TEST(PlanClone, RefusesWhatItMust) {
+  const auto kind = [](const std::function<void(Clone&)>& change, const test::MachineOptions& options = {}) {
+    Clone clone(options);
+    change(clone);
+    return clone.kind();
+  };
+  EXPECT_EQ(kind([](auto& c) { c.request.source = "gold"; }), "no-such-machine");
+  EXPECT_EQ(kind([](auto&) {}, {.defined = false}), "no-domain");
+  EXPECT_EQ(kind([](auto& c) { c.facts.block_jobs = {"vda: commit"}; }), "block-job");
+  EXPECT_EQ(kind([](auto& c) { c.host.domain_of("golden").has_snapshots = true; }), "libvirt-snapshots");
+  EXPECT_EQ(kind([](auto& c) { c.host.domain_of("golden").has_checkpoints = true; }), "libvirt-checkpoints");
+  EXPECT_EQ(kind([](auto& c) { c.host.domain_of("golden").persistent = false; }), "transient-domain");
+  EXPECT_EQ(kind([](auto& c) { c.host.dataset("rpool/vms/golden").key_missing = true; }), "key-missing");
+  EXPECT_EQ(kind([](auto& c) { c.host.dataset("rpool/vms").available = MiB; }), "pool-full");
+  EXPECT_EQ(kind([](auto& c) { c.request.targets = {"a", "b", "a"}; }), "name-taken");
+  EXPECT_EQ(kind([](auto& c) { c.request.targets = {"golden"}; }), "name-taken");
+  EXPECT_EQ(kind([](auto& c) { c.request.targets = {"../x"}; }), "bad-name");
+  EXPECT_EQ(kind([](auto& c) { c.host.machine("web"); }), "name-taken");
+  EXPECT_EQ(kind([](auto& c) { c.request.targets = {"web", "web-data"}; }, {.labels = {"data"}}), "name-taken");
+  EXPECT_EQ(kind([](auto& c) { c.facts.taken_paths = {state_directory("web")}; }), "name-taken");
+  EXPECT_EQ(kind([](auto& c) { c.request.snapshot = "never"; }), "no-such-snapshot");
+  EXPECT_EQ(kind([](auto& c) { c.request.snapshot = "mail@s"; }), "other-machine");
+  EXPECT_EQ(kind([](auto& c) { c.request.full = true, c.facts.pool->allocated = 799 * GiB; }), "pool-limit");
+  EXPECT_EQ(
+      kind([](auto& c) { c.request.full = true, c.request.over_limit = true, c.facts.pool->allocated = 799 * GiB; }),
+      "a plan");
+  EXPECT_EQ(kind([](auto& c) {
+              c.request.full = true, c.host.dataset("rpool/vms/golden").encryption_root = "rpool/vms/golden";
+            }),
+            "encrypted");
+}
+
+TEST(PlanClone, ADiskOffZfsIsLeftOutOnlyWhenSaidSo) {
+  Clone clone;
+  auto definition = test::definition("golden", {"/dev/zvol/rpool/vms/golden", "/dev/sdb"});
+  clone.facts.definitions = {definition, true, definition};
+  EXPECT_EQ(clone.kind(), "not-clonable");
+  clone.request.without = {"vdb"};
+  ASSERT_EQ(clone.kind(), "a plan");
+  const auto defined = all<DefineDomains>(clone.plan()).at(0).domains.at(0).xml;
+  EXPECT_EQ(defined.find("/dev/sdb"), std::string::npos);
+  EXPECT_NE(defined.find("/dev/zvol/rpool/vms/web'"), std::string::npos) << defined;
+}
+
+// When a snapshot is used again: all of it must hold.
+TEST(PlanClone, ReusesASnapshotOnlyOfThePresentState) {
+  const auto reused = [](const std::function<void(Clone&)>& change) {
+    Clone clone;
+    clone.with_reusable();
+    change(clone);
+    return reuses(clone);
+  };
+  EXPECT_TRUE(reused([](auto&) {}));
+  EXPECT_FALSE(reused([](auto& c) { c.host.domain_of("golden").state = virt::State::running; }));
+  EXPECT_FALSE(reused([](auto& c) { c.host.domain_of("golden").has_managed_save = true; }));
+  EXPECT_FALSE(reused([](auto& c) { c.facts.definitions.saved = "<domain/>"; }));
+  EXPECT_FALSE(reused([](auto& c) { c.facts.definitions.saved_exists = false; }));
+  EXPECT_FALSE(reused([](auto& c) { c.host.dataset("rpool/vms/golden").written = 512; }));
+  EXPECT_FALSE(reused([](auto& c) { c.host.dataset("rpool/vms/.state/golden/tpm").written = 512; }));
+  EXPECT_FALSE(reused([](auto& c) { c.facts.snapshots.pop_back(); })) << "not whole";
+  EXPECT_FALSE(reused([](auto& c) {
+    for (auto& snapshot : c.facts.snapshots) snapshot.user[zfs::property::by] = "hand";
+  }));
+  EXPECT_FALSE(reused([](auto& c) {
+    for (auto& snapshot : c.facts.snapshots) snapshot.user[zfs::property::consistency] = "crash";
+  }));
+  EXPECT_FALSE(reused([](auto& c) { c.facts.snapshots.clear(); }));
+  const auto with_later = [](std::uint64_t written) {
+    return [=](Clone& c) {
+      auto later = c.host.snapshots("golden", "by-hand", 300);
+      for (auto& snapshot : later) snapshot.written = written;
+      c.facts.snapshots.insert(c.facts.snapshots.end(), later.begin(), later.end());
+    };
+  };
+  EXPECT_TRUE(reused(with_later(0)));
+  EXPECT_FALSE(reused(with_later(512))) << "what a later snapshot holds was written since";
+}
+
+TEST(PlanClone, ClonesShareNothing) {
+  Clone clone({.labels = {"data"}});
+  clone.request.targets = numbered("w-", 3);
+  const auto plan = clone.plan();
+  std::set<std::string> uuids, macs, genids, nvrams;
+  const auto defined = all<DefineDomains>(plan).at(0);
+  for (const auto& domain : defined.domains) {
+    const auto definition = virt::Definition::parse(domain.xml);
+    EXPECT_EQ(definition.name(), domain.name);
+    EXPECT_EQ(definition.uuid(), domain.uuid);
+    uuids.insert(domain.uuid);
+    for (const auto& interface : definition.interfaces()) macs.insert(interface.mac);
+    nvrams.insert(definition.nvram().value());
+    const auto at = domain.xml.find("<genid>");
+    genids.insert(domain.xml.substr(at, domain.xml.find("</genid>") - at));
+    for (const auto& disk : definition.disks()) {
+      EXPECT_NE(disk.source.find("/dev/zvol/rpool/vms/" + domain.name), std::string::npos) << disk.source;
+    }
+  }
+  EXPECT_EQ(uuids.size(), 3U);
+  EXPECT_EQ(macs.size(), 3U);
+  EXPECT_EQ(genids.size(), 3U);
+  EXPECT_EQ(nvrams.size(), 3U);
+  EXPECT_FALSE(uuids.contains(test::uuid_of("golden")));
+  EXPECT_EQ(plan.machines, (std::vector<std::string>{"golden", "w-1", "w-2", "w-3"}));
+}
+
+TEST(PlanClone, OneSnapshotAndOneStepOfEachKindServesMany) {
+  Clone clone;
+  const auto one = clone.plan();
+  clone.request.targets = numbered("w-", 50);
+  const auto many = clone.plan();
+  EXPECT_EQ(one.steps.size(), many.steps.size());
+  EXPECT_EQ(all<TakeSnapshots>(many).size(), 1U);
+}
+
+TEST(PlanClone, SetsWhatAClonesOriginWouldNotHandOn) {
+  Clone clone;
+  for (const auto& step : all<CloneDatasets>(clone.plan())) {
+    for (const auto& made : step.clones) {
+      EXPECT_EQ(made.properties.at(zfs::property::machine), "web");
+      EXPECT_EQ(made.properties.at(zfs::property::op), test::kOp);
+      if (made.name != "rpool/vms/web") continue;
+      EXPECT_EQ(made.properties.at(zfs::property::disk), kFirstDisk);
+      EXPECT_EQ(made.properties.at(zfs::property::clone_origin), "golden@clone-2026-04-04T14:35:00Z");
+    }
+  }
+  clone.request.full = true;
+  for (const auto& step : all<CopyDataset>(clone.plan())) {
+    EXPECT_FALSE(step.properties.contains(zfs::property::clone_origin)) << step.name;
+  }
+}
+
+TEST(PlanClone, NamesItsSnapshotPastThoseThatAreTaken) {
+  Clone clone;
+  clone.facts.taken = {"clone-2026-04-04T14:35:00Z"};
+  EXPECT_EQ(all<TakeSnapshots>(clone.plan()).at(0).names.at(0), "rpool/vms/golden@clone-2026-04-04T14:35:00Z.2");
+}
+
+TEST(Numbered, CountsFromOne) {
+  EXPECT_EQ(numbered("w-", 3), (std::vector<std::string>{"w-1", "w-2", "w-3"}));
+  EXPECT_TRUE(numbered("w-", 0).empty());
+}
+
+}  // namespace
+}  // namespace kld::plan
