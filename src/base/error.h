@@ -33,11 +33,15 @@ class Error : public std::exception {
 
   void add_context(std::string doing) { context_.push_back(std::move(doing)); }
   void set_exit(Exit exit) { exit_ = exit; }
+  /// False when it ended work of which some is done and stays.
+  bool undone() const { return undone_; }
+  void set_undone(bool undone) { undone_ = undone; }
 
  private:
   std::string message_;
   std::string hint_;
   Exit exit_;
+  bool undone_ = true;
   std::vector<std::string> context_;
 };
 

@@ -16,12 +16,10 @@ constexpr char kExitStatus[] =
     "Exit status: 0 done, 1 failed and undone, 2 usage, 3 refused and nothing changed, 4 needs 'kld recover', "
     "130 interrupted and undone.";
 
-void add_common(CLI::App& app, Common& common, bool changes) {
+void add_common(CLI::App& app, Common& common) {
   app.add_flag("--json", common.json, "Answer in JSON on standard output");
-  if (changes) {
-    app.add_flag("-n,--dry-run", common.dry_run, "Show the steps and the equivalent commands, change nothing");
-    app.add_flag("-y,--yes", common.yes, "Answer questions with yes; nothing more");
-  }
+  app.add_flag("-n,--dry-run", common.dry_run, "Show the steps and the equivalent commands, change nothing");
+  app.add_flag("-y,--yes", common.yes, "Answer questions with yes; nothing more");
   app.add_flag("-q,--quiet", common.quiet, "Say nothing but errors and warnings");
   app.add_option("--root", common.root, "VM root dataset, instead of the configured one")->type_name("DATASET");
   app.add_option("--connect", common.connect, "libvirt connection URI, instead of qemu:///system")->type_name("URI");
@@ -42,7 +40,7 @@ std::unique_ptr<CLI::App> make_parser(const Command& command, Context& context, 
   app->set_help_flag("-h,--help", "Print this help");
   app->option_defaults()->always_capture_default(false);
   run = command.declare(*app, context);
-  add_common(*app, context.common, command.changes);
+  add_common(*app, context.common);
   return app;
 }
 
@@ -89,7 +87,12 @@ int run_command(const Command& command, const std::vector<std::string>& words) {
       throw UsageError(one_line(problem.what()), usage_hint(*app, problem, words));
     }
     run();
-    return 0;
+    return static_cast<int>(context.outcome.value_or(Exit::done));
+  } catch (const UsageError& error) {
+    // Whoever wrote the words wrong wants to see the right ones.
+    const auto name = command.link.empty() ? "kld " + command.name : command.link;
+    const auto hint = error.hint().empty() ? fmt::format("see '{} --help'", name) : error.hint();
+    return report_error(UsageError(error.message(), hint), context.common.json, context.executing());
   } catch (const Error& error) {
     return report_error(error, context.common.json, context.executing());
   } catch (const std::exception& problem) {

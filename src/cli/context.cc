@@ -7,13 +7,16 @@
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <utility>
 
+#include "base/name.h"
 #include "base/process.h"
 #include "base/terminal.h"
 #include "run/interrupt.h"
 #include "run/journal.h"
 #include "run/real_runner.h"
 #include "run/recover.h"
+#include "run/recovery_runner.h"
 
 namespace kld::cli {
 namespace {
@@ -23,6 +26,9 @@ using namespace std::chrono_literals;
 constexpr auto kLockPatience = 5s;
 constexpr std::size_t kCommandsShown = 6;
 constexpr char kDefaultUri[] = "qemu:///system";
+
+/// Never throws: a terminal that is gone, or a reader that has seen enough, must not end what we are doing.
+void put(std::FILE* stream, const std::string& text) noexcept { std::fputs(text.c_str(), stream); }
 
 std::string environment(const char* name) {
   const char* value = std::getenv(name);
@@ -84,14 +90,26 @@ double Context::seconds_since_start() const {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
 }
 
-void Context::answer(const std::string& text) const { std::fputs(text.c_str(), stdout); }
-void Context::answer(const nlohmann::json& json) const { fmt::print("{}\n", json.dump(2)); }
+void Context::answer(const std::string& text) const { put(stdout, text); }
 
-void Context::talk(const std::string& text) const {
-  if (!common.quiet && !common.json) fmt::print(stderr, "{}\n", text);
+void Context::finish_array() {
+  const auto array = std::exchange(array_, std::nullopt);
+  if (array && common.json) answer(*array);
 }
 
-void Context::warn(const std::string& text) const { fmt::print(stderr, "warning: {}\n", text); }
+void Context::answer(const nlohmann::json& json) const {
+  if (array_) {
+    array_->push_back(json);
+    return;
+  }
+  put(stdout, json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+}
+
+void Context::talk(const std::string& text) const {
+  if (!common.quiet && !common.json) put(stderr, text + "\n");
+}
+
+void Context::warn(const std::string& text) const { put(stderr, fmt::format("warning: {}\n", text)); }
 
 run::Watch Context::watch() const {
   run::Watch watch;
@@ -113,33 +131,29 @@ run::Watch Context::watch() const {
 }
 
 void Context::recover_for(const std::map<std::string, run::Lock>& locks) const {
-  std::unique_ptr<virt::Connection> connection;
-  std::unique_ptr<run::RealRunner> runner;
-  const auto make_runner = [&]() -> run::Runner& {
-    if (!runner) {
-      connection = std::make_unique<virt::Connection>(virt::Connection::open(uri()));
-      runner = std::make_unique<run::RealRunner>(connection.get(), run::Progress(), nullptr);
-    }
-    return *runner;
-  };
-  for (const auto& one : run::recover(make_runner, watch())) {
+  run::RecoveryRunner runner(uri());
+  // Only what concerns this command: another machine's operation is for its own next command, or for 'kld recover'.
+  const auto wanted = [&](const run::OpenEntry& entry) { return touches(entry.plan.machines, locks); };
+  for (const auto& one : run::recover(std::ref(runner), watch(), wanted)) {
     const auto what = fmt::format("an earlier '{}' that was cut off ({})", one.operation, one.op);
-    if (one.how == run::Recovered::How::undone) talk(fmt::format("Undid {}.", what));
-    if (one.how == run::Recovered::How::finished) talk(fmt::format("Finished {}.", what));
+    if (one.how == run::Recovered::How::undone) warn(fmt::format("undid {}", what));
+    if (one.how == run::Recovered::How::finished) warn(fmt::format("finished {}", what));
     if (one.how != run::Recovered::How::failed) continue;
-    if (touches(one.machines, locks)) {
-      throw Refused({"needs-recovery",
-                     fmt::format("{} must be recovered first, and could not be", what),
-                     {one.problem},
-                     "mend what stands in the way, then run 'kld recover'"});
-    }
-    warn(fmt::format("{} could not be recovered: {}", what, one.problem));
+    throw Refused({"needs-recovery",
+                   fmt::format("{} must be recovered first, and could not be", what),
+                   {one.problem},
+                   "mend what stands in the way, then run 'kld recover'"});
   }
 }
 
 void Context::dispose(const std::map<std::string, run::Lock>& locks, const run::Look& wanted,
                       const std::function<Proposal(const run::Host&)>& propose) {
   require_root();
+  for (const auto& [name, kind] : locks) {
+    if (const auto problem = machine_name_problem(name)) {
+      throw UsageError(fmt::format("machine name '{}' {}", name, *problem), "see the machines with 'kvm-list'");
+    }
+  }
   run::catch_signals();
   const run::Root where = root();
   run::Locks held;
@@ -160,6 +174,7 @@ void Context::dispose(const std::map<std::string, run::Lock>& locks, const run::
   }
   plan::Plan plan = std::get<plan::Plan>(proposal.result);
   plan.root = host.view().root;
+  plan.uri = uri();
   for (const auto& warning : plan.warnings) warn(warning);
   if (common.dry_run) {
     show(plan);
@@ -184,7 +199,7 @@ void Context::show(const plan::Plan& plan) const {
 
 void Context::confirm(const Proposal& proposal) const {
   if (proposal.question.empty() || common.yes) return;
-  for (const auto& line : proposal.question) fmt::print(stderr, "{}\n", line);
+  for (const auto& line : proposal.question) put(stderr, line + "\n");
   if (!is_terminal(Stream::in)) {
     throw Refused(
         {"not-confirmed", "this destroys data and nobody is there to ask", {}, "answer yes beforehand with --yes"});
@@ -224,7 +239,7 @@ void Context::report(const plan::Plan& plan, const run::Host& host, const Propos
 nlohmann::json to_json(const plan::Plan& plan) {
   nlohmann::json steps = nlohmann::json::array();
   for (const auto& step : plan.steps) {
-    nlohmann::json entry = plan::to_json(step);
+    nlohmann::json entry = plan::to_public_json(step);
     entry["describe"] = plan::describe(step);
     nlohmann::json lines = nlohmann::json::array();
     for (const auto& command : plan::commands(step)) lines.push_back(command);
@@ -248,17 +263,17 @@ int report_error(const Error& error, bool json, bool changed) {
                            {"context", error.context()},
                            {"exit", static_cast<int>(exit)}};
     body["kind"] = refused != nullptr ? refused->refusal().kind : exit == Exit::usage ? "usage" : "error";
-    fmt::print("{}\n", nlohmann::json{{"error", body}}.dump(2));
-  } else {
-    fmt::print(stderr, "{} {}\n", bold("error:", Stream::err), error.message());
-    for (const auto& line : evidence) fmt::print(stderr, "  - {}\n", line);
-    for (const auto& doing : error.context()) fmt::print(stderr, "  while: {}\n", doing);
-    if (!error.hint().empty()) fmt::print(stderr, "hint: {}\n", error.hint());
-    if (exit == Exit::failed) fmt::print(stderr, "Everything done so far was undone.\n");
-    if (exit == Exit::interrupted && changed) fmt::print(stderr, "Everything done so far was undone.\n");
-    if (exit == Exit::needs_recovery)
-      fmt::print(stderr, "hint: something is left half done; 'kld recover' undoes or finishes it\n");
+    put(stdout, nlohmann::json{{"error", body}}.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+    return static_cast<int>(exit);
   }
+  std::string text = fmt::format("{} {}\n", bold("error:", Stream::err), error.message());
+  for (const auto& line : evidence) text += fmt::format("  - {}\n", line);
+  for (const auto& doing : error.context()) text += fmt::format("  while: {}\n", doing);
+  if (!error.hint().empty()) text += fmt::format("hint: {}\n", error.hint());
+  if (changed && error.undone() && (exit == Exit::failed || exit == Exit::interrupted))
+    text += "Everything done so far was undone.\n";
+  if (exit == Exit::needs_recovery) text += "hint: something is left half done; 'kld recover' undoes or finishes it\n";
+  put(stderr, text);
   return static_cast<int>(exit);
 }
 

@@ -53,6 +53,9 @@ class Context {
   void dispose(const std::map<std::string, run::Lock>& locks, const run::Look& wanted,
                const std::function<Proposal(const run::Host&)>& propose);
 
+  /// The exit status of a command that has told all there is to tell; empty: by how it ended.
+  std::optional<Exit> outcome;
+
   /// True once a step may have changed something: an error is then no mere refusal any more.
   bool executing() const { return executing_; }
   double seconds_since_start() const;
@@ -60,6 +63,9 @@ class Context {
   /// To standard output: the answer.
   void answer(const std::string& text) const;
   void answer(const nlohmann::json& json) const;
+  /// Several answers in JSON become one array, printed by finish_array().
+  void begin_array() { array_ = nlohmann::json::array(); }
+  void finish_array();
   /// To standard error, unless --quiet or --json.
   void talk(const std::string& text) const;
   void warn(const std::string& text) const;
@@ -75,6 +81,7 @@ class Context {
   void show(const plan::Plan& plan) const;
   void confirm(const Proposal& proposal) const;
   bool executing_ = false;
+  mutable std::optional<nlohmann::json> array_;
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 

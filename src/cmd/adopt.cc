@@ -2,6 +2,7 @@
 #include "plan/adopt.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <filesystem>
 
@@ -21,16 +22,6 @@ struct Flags {
   bool all = false;
 };
 
-std::map<std::string, std::string> volumes_of(const plan::View& view) {
-  std::map<std::string, std::string> volumes;
-  for (const auto& domain : view.domains) {
-    for (const auto& path : domain.block_paths) {
-      if (!path.starts_with("/dev/zvol/")) volumes[path] = zfs::volume_of_device(path);
-    }
-  }
-  return volumes;
-}
-
 /// TPM state that lies under where the state's dataset is to be mounted.
 bool has_tpm_state(const std::string& uuid) {
   std::error_code none;
@@ -40,7 +31,7 @@ bool has_tpm_state(const std::string& uuid) {
 
 plan::AdoptFacts look(const run::Host& host, const std::string& name) {
   plan::AdoptFacts facts;
-  facts.volumes = volumes_of(host.view());
+  facts.volumes = host.view().volumes;
   const auto* domain = plan::find_domain(host.view(), name);
   auto machine = plan::find_machine(host.view(), name).value_or(plan::Machine{name, {}, {}, {}, {}});
   if (domain != nullptr) machine.domain = *domain;
@@ -66,7 +57,7 @@ std::vector<std::string> candidates(const run::Host& host) {
   for (const auto& domain : host.view().domains) {
     if (!machines.contains(domain.name)) definitions[domain.name] = host.libvirt().inactive_xml(domain.uuid);
   }
-  return plan::adoptable(host.view(), definitions, volumes_of(host.view()));
+  return plan::adoptable(host.view(), definitions, host.view().volumes);
 }
 
 void adopt_one(cli::Context& context, const std::string& name) {
@@ -87,27 +78,34 @@ void run_adopt(cli::Context& context, const Flags& flags) {
   cli::Context::require_root();
   const auto names = flags.all ? candidates(context.look()) : flags.names;
   if (names.empty()) context.talk("Nothing to adopt.");
+  if (names.size() == 1 && !flags.all) return adopt_one(context, names.front());
   // One that cannot be taken in does not keep the others out.
-  std::optional<Error> first;
+  context.begin_array();
+  std::vector<std::string> failed;
+  Exit exit = Exit::refused;
   for (const auto& name : names) {
-    if (names.size() == 1) return adopt_one(context, name);
     try {
       adopt_one(context, name);
+      exit = exit == Exit::refused ? Exit::failed : exit;
     } catch (const Interrupted&) {
       throw;
-    } catch (const Refused& refused) {
-      if (refused.refusal().kind == "already-adopted") {
-        context.talk(refused.message());
+    } catch (const Error& error) {
+      const auto* refused = dynamic_cast<const Refused*>(&error);
+      if (refused != nullptr && refused->refusal().kind == "already-adopted") {
+        context.talk(refused->message());
         continue;
       }
-      context.warn(fmt::format("{}: {}", name, refused.message()));
-      if (!first) first = Error(refused.message(), refused.hint(), refused.exit());
-    } catch (const Error& error) {
       context.warn(fmt::format("{}: {}", name, error.message()));
-      if (!first || error.exit() == Exit::needs_recovery) first = Error(error.message(), error.hint(), error.exit());
+      failed.push_back(name);
+      if (error.exit() == Exit::needs_recovery) exit = Exit::needs_recovery;
     }
   }
-  if (first) throw Error(fmt::format("not all were adopted: {}", first->message()), first->hint(), first->exit());
+  context.finish_array();
+  if (!failed.empty()) {
+    Error error(fmt::format("not adopted: {}", fmt::join(failed, ", ")), "each warning above says why", exit);
+    error.set_undone(false);
+    throw error;
+  }
 }
 
 }  // namespace

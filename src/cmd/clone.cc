@@ -72,7 +72,9 @@ void run_clone(cli::Context& context, const Flags& flags) {
   const auto request = make_request(flags);
   std::map<std::string, run::Lock> locks = {{request.source, run::Lock::shared}};
   for (const auto& target : request.targets) locks[target] = run::Lock::exclusive;
-  context.dispose(locks, {.sync_first = true, .snapshots_of = request.source}, [&](const run::Host& host) {
+  run::Look wanted{.sync_first = true, .snapshots_of = request.source, .shallow = true, .machines = request.targets};
+  wanted.machines.push_back(request.source);
+  context.dispose(locks, wanted, [&](const run::Host& host) {
     const auto fresh = run::fresh();
     cli::Proposal proposal;
     proposal.result = plan::plan_clone(host.view(), request, look(host, request, fresh.now), fresh);

@@ -7,7 +7,6 @@
 #include "cmd/commands.h"
 #include "plan/snapshot.h"
 #include "run/journal.h"
-#include "zfs/device.h"
 
 namespace kld::cmd {
 namespace {
@@ -45,22 +44,23 @@ std::map<std::string, plan::SnapshotSummary> summaries(const plan::View& view) {
   return result;
 }
 
-/// Paths such as /dev/zd16, which a definition may hold, as the volumes they are.
-std::map<std::string, std::string> other_devices(const plan::View& view) {
-  std::map<std::string, std::string> volumes;
+/// True when a domain uses a volume that a shallow look does not reach.
+bool lies_deeper(const plan::View& view) {
   for (const auto& domain : view.domains) {
     for (const auto& path : domain.block_paths) {
-      if (path.starts_with("/dev/zd")) volumes[path] = zfs::volume_of_device(path);
+      const auto volume = plan::volume_of(view, path);
+      if (zfs::is_below(volume, view.root) && zfs::parent_of(volume) != view.root) return true;
     }
   }
-  return volumes;
+  return false;
 }
 
 void run_list(cli::Context& context, const Flags& flags) {
   cli::Context::require_root();
-  const auto host = context.look();
+  auto host = context.look({.sync_first = false, .snapshots_of = "", .shallow = !flags.wide});
+  if (!flags.wide && lies_deeper(host.view())) host = context.look();
   auto request = flags.request;
-  request.volumes = other_devices(host.view());
+  request.volumes = host.view().volumes;
   for (const auto& entry : run::open_entries()) {
     request.interrupted.insert(entry.plan.machines.begin(), entry.plan.machines.end());
   }
@@ -78,7 +78,7 @@ void run_list(cli::Context& context, const Flags& flags) {
 }  // namespace
 
 cli::Command list() {
-  cli::Command command{"list", "kvm-list", "List machines with their state and storage", "", {}, nullptr, false};
+  cli::Command command{"list", "kvm-list", "List machines with their state and storage", "", {}, nullptr};
   command.description =
       "One line a machine, and one for each domain that was never adopted, each volume that no domain uses and each "
       "replica below the root. STATE is libvirt's word, or: locked (an encryption key is not loaded), no domain, no "

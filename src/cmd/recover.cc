@@ -7,7 +7,7 @@
 #include "base/error.h"
 #include "cmd/commands.h"
 #include "run/interrupt.h"
-#include "run/real_runner.h"
+#include "run/recovery_runner.h"
 
 namespace kld::cmd {
 namespace {
@@ -38,16 +38,8 @@ std::vector<run::Recovered> preview() {
 void run_recover(cli::Context& context) {
   cli::Context::require_root();
   run::catch_signals();
-  std::unique_ptr<virt::Connection> connection;
-  std::unique_ptr<run::RealRunner> runner;
-  const auto make_runner = [&]() -> run::Runner& {
-    if (!runner) {
-      connection = std::make_unique<virt::Connection>(virt::Connection::open(context.uri()));
-      runner = std::make_unique<run::RealRunner>(connection.get(), run::Progress(), nullptr);
-    }
-    return *runner;
-  };
-  const auto results = context.common.dry_run ? preview() : run::recover(make_runner, context.watch());
+  run::RecoveryRunner runner(context.uri());
+  const auto results = context.common.dry_run ? preview() : run::recover(std::ref(runner), context.watch());
   nlohmann::json array = nlohmann::json::array();
   bool failed = false;
   for (const auto& one : results) {
@@ -65,9 +57,11 @@ void run_recover(cli::Context& context) {
   if (context.common.json) context.answer(array);
   if (results.empty() && !context.common.json && !context.common.quiet)
     context.answer(std::string("Nothing to recover.\n"));
-  if (failed)
+  if (failed && context.common.json) context.outcome = Exit::needs_recovery;
+  if (failed && !context.common.json) {
     throw Error("not everything could be recovered", "mend what stands in the way, then try again",
                 Exit::needs_recovery);
+  }
 }
 
 }  // namespace

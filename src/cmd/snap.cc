@@ -19,13 +19,17 @@ struct Flags {
   std::string machine, action, name;
 };
 
+run::Look shallow_look(const std::string& machine, bool snapshots) {
+  return {.sync_first = false, .snapshots_of = snapshots ? machine : "", .shallow = true, .machines = {machine}};
+}
+
 void take(cli::Context& context, const Flags& flags) {
   const std::string given = flags.name.starts_with("@") ? flags.name.substr(1) : flags.name;
   if (!flags.name.empty()) {
     if (const auto problem = snapshot_name_problem(given))
       throw UsageError(fmt::format("snapshot name '{}' {}", given, *problem));
   }
-  context.dispose({{flags.machine, run::Lock::shared}}, {}, [&](const run::Host& host) {
+  context.dispose({{flags.machine, run::Lock::shared}}, shallow_look(flags.machine, false), [&](const run::Host& host) {
     const auto fresh = run::fresh();
     plan::Definitions definitions;
     std::vector<std::string> taken;
@@ -64,7 +68,7 @@ nlohmann::json to_json(const plan::MachineSnapshot& snapshot) {
 
 void list(cli::Context& context, const Flags& flags) {
   cli::Context::require_root();
-  const auto host = context.look({.sync_first = false, .snapshots_of = flags.machine});
+  const auto host = context.look(shallow_look(flags.machine, true));
   const auto machine = plan::find_machine(host.view(), flags.machine);
   if (!machine) throw Refused(plan::no_such_machine(host.view(), flags.machine));
   const auto snapshots = plan::machine_snapshots(*machine, host.snapshots(*machine));
@@ -104,8 +108,7 @@ void remove_snapshot(cli::Context& context, const Flags& flags) {
   if (flags.name.empty())
     throw UsageError("which snapshot?", fmt::format("kvm-snap {} delete SNAPSHOT", flags.machine));
   context.dispose(
-      {{flags.machine, run::Lock::exclusive}}, {.sync_first = false, .snapshots_of = flags.machine},
-      [&](const run::Host& host) {
+      {{flags.machine, run::Lock::exclusive}}, shallow_look(flags.machine, true), [&](const run::Host& host) {
         std::vector<zfs::Snapshot> snapshots;
         if (const auto machine = plan::find_machine(host.view(), flags.machine)) {
           snapshots = host.snapshots(*machine);

@@ -97,7 +97,10 @@ Result take_in(const View& view, const virt::DomainInfo& domain, const AdoptFact
   }
   if (moved.empty() && ownership.empty() && machine.state && (machine.tpm || !has_tpm) && facts.saved_exists &&
       adopted.same_as(definition)) {
-    return Refusal{"already-adopted", fmt::format("machine '{}' is in the layout already", name), {}, {}};
+    return Refusal{"already-adopted",
+                   fmt::format("machine '{}' is in the layout already", name),
+                   {},
+                   fmt::format("nothing is left to do; see 'kvm-list {}'", name)};
   }
   if (machine.active()) {
     return Refusal{
@@ -124,7 +127,7 @@ Result take_in(const View& view, const virt::DomainInfo& domain, const AdoptFact
   const auto state = state_dataset(view.root, name);
   const auto tpm = tpm_dataset(view.root, name);
   const auto tpm_home = tpm_directory(definition.uuid());
-  const auto tpm_aside = tpm_home + ".before-adopt";
+  const auto tpm_aside = fmt::format("{}.before-{}", tpm_home, fresh.op);
   std::vector<MountPoint> mounts;
   if (!machine.state) plan.steps.emplace_back(CreateFilesystem{state, own});
   add_mount(mounts, machine.state ? &*machine.state : nullptr, state, state_directory(name));
@@ -220,11 +223,13 @@ Result define_again(const View& view, const Machine& machine, const AdoptFacts& 
     plan.warnings.push_back(
         fmt::format("there is no {}: the first start makes a new TPM", tpm_dataset(view.root, name)));
   } else if (machine.tpm && !machine.tpm->mounted) {
-    if (facts.tpm_state_exists) plan.steps.emplace_back(MoveAside{tpm_home, tpm_home + ".before-adopt"});
+    if (facts.tpm_state_exists)
+      plan.steps.emplace_back(MoveAside{tpm_home, fmt::format("{}.before-{}", tpm_home, fresh.op)});
     add_mount(mounts, &*machine.tpm, machine.tpm->name, tpm_home);
   }
   if (!mounts.empty()) plan.steps.emplace_back(MountFilesystems{std::move(mounts)});
   plan.steps.emplace_back(DefineDomains{{{name, definition.uuid(), facts.saved}}});
+  plan.warnings.push_back(fmt::format("whether it started with the host is not known: virsh autostart {}", name));
   plan.commit = plan.steps.size();
   return plan;
 }

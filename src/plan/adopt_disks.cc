@@ -95,7 +95,7 @@ std::optional<Refusal> encryption_refusal(const View& view, const std::vector<In
 }  // namespace
 
 std::string volume_of(const std::string& path, const Volumes& volumes) {
-  if (path.starts_with("/dev/zvol/")) return zfs::volume_of_device(path);
+  if (auto volume = zfs::volume_in_path(path); !volume.empty()) return volume;
   const auto found = volumes.find(path);
   return found == volumes.end() ? std::string() : found->second;
 }
@@ -129,7 +129,10 @@ std::optional<Refusal> shared_refusal(const View& view, const virt::Definition& 
 std::optional<Refusal> disks_refusal(const View& view, const virt::Definition& definition, const Volumes& volumes) {
   const auto name = definition.name();
   if (data_disks(definition).empty()) {
-    return Refusal{"no-disk", fmt::format("domain '{}' has no disk to take in", name), {}, {}};
+    return Refusal{"no-disk",
+                   fmt::format("domain '{}' has no disk to take in", name),
+                   {},
+                   "only what has a zvol becomes a machine"};
   }
   if (auto problems = disk_problems(view, definition, volumes); !problems.empty()) {
     return Refusal{"bad-disk", fmt::format("not every disk of domain '{}' is a zvol below {}", name, view.root),

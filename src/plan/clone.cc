@@ -2,6 +2,7 @@
 #include "plan/clone.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <set>
@@ -10,6 +11,7 @@
 #include "base/size.h"
 #include "plan/layout.h"
 #include "plan/limits.h"
+#include "plan/whole.h"
 #include "virt/definition.h"
 #include "zfs/device.h"
 
@@ -47,26 +49,42 @@ const MachineSnapshot* reusable(const Machine& machine, const CloneFacts& facts,
   return written == 0 ? &*newest : nullptr;
 }
 
-/// Disks of the definition that cannot be cloned and were not named in --without.
-std::vector<std::string> foreign_parts(const Source& source, const std::vector<std::string>& without) {
+/// Parts of the definition that cannot be cloned and were not named in --without.
+std::vector<std::string> foreign_parts(const View& view, const Source& source, const CloneRequest& request) {
   std::vector<std::string> evidence;
-  for (const auto& disk : source.definition.disks()) {
-    if (contains(without, disk.target) || disk.device == "cdrom" || disk.device == "floppy") continue;
-    if (disk.source == seed_path(source.machine.name)) continue;
-    const std::string volume = zfs::volume_of_device(disk.source);
-    const bool own = std::any_of(source.disks.begin(), source.disks.end(),
-                                 [&](const auto& d) { return !volume.empty() && d.volume.name == volume; });
-    if (!own) {
-      evidence.push_back(fmt::format("{}: {} is not a zvol of this machine (--without {})", disk.target,
-                                     disk.source.empty() ? disk.type : disk.source, disk.target));
-    }
+  Machine machine = source.machine;
+  machine.disks = source.disks;
+  for (const auto& disk : foreign_disks(view, machine, source.definition)) {
+    if (contains(request.without, disk.target)) continue;
+    evidence.push_back(
+        fmt::format("{}: {} is not a zvol of this machine (--without {})", disk.target, disk.what, disk.target));
   }
-  if (!contains(without, "hostdev")) {
+  if (!contains(request.without, "hostdev")) {
     for (const auto& device : source.definition.host_devices()) {
       evidence.push_back(fmt::format("{} belongs to one machine at a time (--without hostdev)", device));
     }
   }
+  // Of a snapshot that lacks them it was said already what stands in.
+  if (request.snapshot) return evidence;
+  for (const auto& line : foreign_state_files(machine, source.definition)) {
+    if (!(request.new_tpm && line.find("TPM") != std::string::npos))
+      evidence.push_back(line + " (kvm-adopt takes it in)");
+  }
   return evidence;
+}
+
+/// What --without names must be there: a slip would clone what was to be left out.
+std::optional<Refusal> unknown_without(const Source& source, const std::vector<std::string>& without) {
+  std::vector<std::string> targets;
+  for (const auto& disk : source.definition.disks()) targets.push_back(disk.target);
+  for (const auto& unwanted : without) {
+    if (unwanted == "hostdev" || contains(targets, unwanted)) continue;
+    return Refusal{"no-such-disk",
+                   fmt::format("machine '{}' has no disk '{}' to leave out", source.machine.name, unwanted),
+                   {},
+                   fmt::format("it has {}", fmt::join(targets, ", "))};
+  }
+  return std::nullopt;
 }
 
 zfs::Properties clone_properties(const View& view, const Source& source, const std::string& target,
@@ -111,7 +129,7 @@ Target make_target(const View& view, const Source& source, const CloneRequest& r
       has_seed_disk = true;
       continue;
     }
-    const std::string volume = zfs::volume_of_device(disk.source);
+    const std::string volume = volume_of(view, disk.source);
     for (const auto& own : source.disks) {
       if (own.volume.name != volume) continue;
       definition.set_disk_source(disk.target, zfs::device_path(disk_dataset(view.root, name, own.label)));
@@ -327,7 +345,8 @@ Result plan_clone(const View& view, const CloneRequest& request, const CloneFact
     source.take = true;
   }
   if (auto refusal = bad_targets(view, source, request, facts)) return *refusal;
-  if (const auto evidence = foreign_parts(source, request.without); !evidence.empty()) {
+  if (auto refusal = unknown_without(source, request.without)) return *refusal;
+  if (const auto evidence = foreign_parts(view, source, request); !evidence.empty()) {
     return Refusal{"not-clonable", fmt::format("machine '{}' has parts that cannot be cloned", machine->name), evidence,
                    "leave them out with --without"};
   }
@@ -335,6 +354,12 @@ Result plan_clone(const View& view, const CloneRequest& request, const CloneFact
     if (auto refusal = bad_copy(view, source, request, facts)) return *refusal;
   }
 
+  if (facts.seed.empty() && !request.seed.any()) {
+    plan.warnings.push_back(
+        fmt::format("'{}' has no cloud-init seed: its clones keep its host name, machine-id and SSH host keys inside; "
+                    "--hostname or another cloud-init flag gives them a seed",
+                    machine->name));
+  }
   std::vector<Target> targets;
   for (const auto& name : request.targets) targets.push_back(make_target(view, source, request, facts, name, fresh));
   if (auto step = ensure_state_root(view, fresh.op)) plan.steps.push_back(*step);

@@ -99,13 +99,21 @@ std::optional<Refusal> bad_image(const CreateRequest& request, const CreateFacts
                    {fmt::format("its backing file is {}", image.backing_file)},
                    fmt::format("make it whole first: qemu-img convert -O qcow2 '{}' whole.qcow2", *request.image)};
   }
+  if (!image.data_file.empty()) {
+    return Refusal{"data-file",
+                   fmt::format("'{}' keeps its data in another file", *request.image),
+                   {fmt::format("its data file is {}", image.data_file)},
+                   fmt::format("make it whole first: qemu-img convert -O qcow2 '{}' whole.qcow2", *request.image)};
+  }
   if (image.encrypted) {
     return Refusal{"image-encrypted",
                    fmt::format("'{}' is encrypted", *request.image),
                    {},
                    "decrypt it first with qemu-img convert"};
   }
-  if (image.virtual_size == 0) return Refusal{"image-empty", fmt::format("'{}' is empty", *request.image), {}, ""};
+  if (image.virtual_size == 0)
+    return Refusal{
+        "image-empty", fmt::format("'{}' is empty", *request.image), {}, "check the path; for an empty disk give none"};
   if (!request.disks.empty() && request.disks.front().size < image.virtual_size) {
     return Refusal{
         "disk-too-small",
@@ -244,7 +252,6 @@ zfs::Properties volume_properties(const View& view, const CreateRequest& request
                                 {zfs::property::disk, disk.label},
                                 {zfs::property::op, op},
                                 {"volblocksize", std::to_string(wanted.volblocksize)}};
-  if (request.thick) properties["refreservation"] = std::to_string(disk.size);
   if (request.sync != "standard") properties["sync"] = request.sync;
   add_volmode(view, properties);
   return properties;
@@ -270,6 +277,9 @@ void add_steps(Plan& plan, const View& view, const CreateRequest& request, const
   for (const auto& disk : wanted.disks) {
     const auto name = disk_dataset(view.root, request.name, disk.label);
     plan.steps.emplace_back(CreateVolume{name, disk.size, volume_properties(view, request, wanted, disk, fresh.op)});
+    // "auto" adds what the pool's layout costs beyond the volume's own size; only the tool knows it.
+    if (request.thick)
+      plan.steps.emplace_back(SetProperties{name, {{"refreservation", "auto"}}, {{"refreservation", "none"}}});
     devices.volumes.push_back(name);
   }
   plan.steps.emplace_back(devices);
@@ -288,12 +298,13 @@ void add_steps(Plan& plan, const View& view, const CreateRequest& request, const
     plan.steps.emplace_back(std::move(files));
   }
   plan.steps.emplace_back(DefineDomains{{{request.name, spec.uuid, xml}}});
-  if (request.autostart) plan.steps.emplace_back(SetAutostart{{request.name, spec.uuid}, true});
   if (request.start && wanted.boots) {
     plan.steps.emplace_back(StartDomain{{request.name, spec.uuid}});
   } else if (request.start) {
     plan.warnings.push_back("not started: its disk is empty and there is neither --iso nor --image");
   }
+  // Last: a host that starts again in the middle must not start half a machine.
+  if (request.autostart) plan.steps.emplace_back(SetAutostart{{request.name, spec.uuid}, true});
 }
 
 }  // namespace

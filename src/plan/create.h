@@ -51,6 +51,7 @@ struct ImageInfo {
   std::uint64_t virtual_size = 0;  ///< bytes
   std::string backing_file;
   bool encrypted = false;
+  std::string data_file = {};  ///< a qcow2 whose data lie in another file
 };
 
 struct CreateFacts {

@@ -105,7 +105,7 @@ std::optional<Refusal> not_deletable(const View& view, const Machine& machine, c
     if (domain.name == machine.name) continue;
     for (const auto& path : domain.block_paths) {
       for (const auto& disk : machine.disks) {
-        if (zfs::volume_of_device(path) != disk.volume.name) continue;
+        if (volume_of(view, path) != disk.volume.name) continue;
         return Refusal{"shared-disk",
                        fmt::format("{} is a disk of domain '{}', too", disk.volume.name, domain.name),
                        {path},

@@ -63,7 +63,7 @@ std::optional<Refusal> name_taken(const View& view, const std::string& name, con
   }
   for (const auto& domain : view.domains) {
     for (const auto& path : domain.block_paths) {
-      if (std::find(datasets.begin(), datasets.end(), zfs::volume_of_device(path)) == datasets.end()) continue;
+      if (std::find(datasets.begin(), datasets.end(), volume_of(view, path)) == datasets.end()) continue;
       return taken(fmt::format("the definition of '{}' uses {}", domain.name, path), "choose another name");
     }
   }

@@ -164,12 +164,14 @@ void add_replicas(std::vector<Row>& rows, const View& view) {
 
 void add_unused_volumes(std::vector<Row>& rows, const Look& look) {
   Names used;
+  for (const auto& row : rows) {
+    for (const auto& disk : row.disks) used.insert(disk.volume.name);
+  }
   for (const auto& domain : look.view.domains) {
     for (auto& volume : volumes_below_root(look, domain)) used.insert(std::move(volume));
   }
   for (const auto& dataset : look.view.datasets) {
-    const bool claimed = !dataset.property(zfs::property::machine).empty() ||
-                         !dataset.property(zfs::property::replica_of).empty() || is_set_aside(look.view, dataset);
+    const bool claimed = !dataset.property(zfs::property::replica_of).empty() || is_set_aside(look.view, dataset);
     if (dataset.kind != zfs::Kind::volume || claimed || used.contains(dataset.name)) continue;
     Row row;
     row.name = relative(look.view, dataset.name);
@@ -184,7 +186,8 @@ std::vector<Row> all_rows(const View& view, const ListRequest& request) {
   const auto known = machines(view);
   for (const auto& [name, machine] : known) rows.push_back(machine_row(machine));
   for (const auto& domain : view.domains) {
-    if (!known.contains(domain.name)) rows.push_back(stranger_row(look, domain));
+    const auto machine = known.find(domain.name);
+    if (machine == known.end() || !machine->second.domain) rows.push_back(stranger_row(look, domain));
   }
   add_replicas(rows, view);
   add_unused_volumes(rows, look);

@@ -21,6 +21,8 @@ struct Plan {
   std::vector<std::string> warnings;
   /// The VM root dataset it works on: while that is not there (pool not imported), nothing can be recovered.
   std::string root = {};
+  /// The libvirt connection it works on.
+  std::string uri = {};
 
   bool operator==(const Plan&) const = default;
 };

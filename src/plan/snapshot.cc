@@ -6,6 +6,8 @@
 #include <algorithm>
 
 #include "base/name.h"
+#include "plan/limits.h"
+#include "plan/whole.h"
 
 namespace kld::plan {
 
@@ -59,6 +61,10 @@ Result plan_snapshot(const View& view, const SnapshotRequest& request, const Def
   const auto machine = find_machine(view, request.machine);
   if (!machine) return no_such_machine(view, request.machine);
   if (auto refusal = foreign_state(*machine, block_jobs, true)) return *refusal;
+  if (!definitions.current.empty()) {
+    if (auto refusal = not_whole(view, *machine, virt::Definition::parse(definitions.current))) return *refusal;
+  }
+  if (auto refusal = pool_full(view)) return *refusal;
   std::string name = request.name;
   if (name.empty()) {
     name = fresh_snapshot_name("", fresh.now, taken);
@@ -115,7 +121,10 @@ std::variant<std::string, Refusal> snapshot_argument(const Machine& machine, con
   const std::string before = at == std::string::npos ? "" : given.substr(0, at);
   const std::string name = at == std::string::npos ? given : given.substr(at + 1);
   if (const auto problem = snapshot_name_problem(name)) {
-    return Refusal{"bad-name", fmt::format("snapshot name '{}' {}", name, *problem), {}, ""};
+    return Refusal{"bad-name",
+                   fmt::format("snapshot name '{}' {}", name, *problem),
+                   {},
+                   fmt::format("see 'kvm-snap {} list'", machine.name)};
   }
   if (before.empty() || before == machine.name) return name;
   const auto datasets = machine.datasets();

@@ -163,6 +163,7 @@ struct DefineDomains {
 /// NVRAM and TPM state are kept; they go with their dataset.
 struct UndefineDomains {
   std::vector<DomainDefinition> domains;
+  bool stop_first = false;  ///< when undoing a definition; otherwise one that runs is an error
   bool operator==(const UndefineDomains&) const = default;
 };
 
@@ -232,6 +233,7 @@ struct DestroyOwn {
   std::vector<std::string> datasets;  ///< in this order
   std::vector<std::string> snapshots;
   std::string op;
+  std::vector<std::string> received = {};  ///< snapshots that a copy may have left on them, which carry no mark
   bool operator==(const DestroyOwn&) const = default;
 };
 
@@ -257,6 +259,9 @@ std::optional<Step> inverse(const Step& step);
 bool is_destructive(const Step& step);
 
 nlohmann::json to_json(const Step& step);
+/// For other eyes: contents of files, seeds and definitions, which hold passwords, as their size alone; guids as text,
+/// which JavaScript's numbers could not hold.
+nlohmann::json to_public_json(const Step& step);
 /// Throws Error for what to_json never wrote.
 Step step_from_json(const nlohmann::json& json);
 

@@ -32,7 +32,7 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RenameDataset, from, to, guid)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SetProperties, dataset, properties, previous)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DomainDefinition, name, uuid, xml)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DefineDomains, domains)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(UndefineDomains, domains)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(UndefineDomains, domains, stop_first)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RedefineDomain, now, before)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DomainName, name, uuid)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SetAutostart, domain, autostart)
@@ -43,7 +43,7 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Doomed, name, guid, directory)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DestroyDatasets, datasets)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DoomedSnapshot, name, guid)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DestroySnapshots, snapshots, if_unused)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DestroyOwn, datasets, snapshots, op)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DestroyOwn, datasets, snapshots, op, received)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RestoreFiles, files)
 
 namespace {
@@ -67,11 +67,37 @@ Step read_alternative(std::size_t index, const Json& json) {
   }
 }
 
+Json size_of(const Json& text) { return {{"bytes", text.get<std::string>().size()}}; }
+
+void hide_contents(Json& node) {
+  if (node.is_array()) {
+    for (auto& entry : node) hide_contents(entry);
+  }
+  if (!node.is_object()) return;
+  for (auto& [key, value] : node.items()) {
+    if ((key == "content" || key == "previous" || key == "xml") && value.is_string()) {
+      value = size_of(value);
+    } else if (key == "documents") {
+      for (auto& document : value) document = size_of(document);
+    } else if (key == "guid") {
+      value = std::to_string(value.get<std::uint64_t>());
+    } else {
+      hide_contents(value);
+    }
+  }
+}
+
 }  // namespace
 
 Json to_json(const Step& step) {
   Json json = std::visit([](const auto& act) { return Json(act); }, step);
   json["act"] = kActs[step.index()];
+  return json;
+}
+
+Json to_public_json(const Step& step) {
+  Json json = to_json(step);
+  hide_contents(json);
   return json;
 }
 

@@ -8,6 +8,7 @@
 #include <unordered_map>
 
 #include "base/name.h"
+#include "zfs/device.h"
 
 namespace kld::plan {
 namespace {
@@ -17,15 +18,30 @@ bool is_aside(const View& view, const zfs::Dataset& dataset) {
          !dataset.property(zfs::property::replica_of).empty();
 }
 
-using ByName = std::unordered_map<std::string_view, const zfs::Dataset*>;
+/// The property alone does not make a machine's dataset: handed down from a folder, or received with a copy of the
+/// machine, it would make the machine own, and its deletion destroy, what is none of its own. The name must agree.
+bool is_in_place(const View& view, const zfs::Dataset& dataset, const std::string& owner) {
+  if (dataset.kind == zfs::Kind::filesystem) {
+    return dataset.name == state_dataset(view.root, owner) || dataset.name == tpm_dataset(view.root, owner);
+  }
+  const std::string label = dataset.property(zfs::property::disk);
+  return dataset.name == disk_dataset(view.root, owner, label.empty() ? kFirstDisk : label);
+}
 
-/// A property that stands on a parent, too, was most likely handed down: somebody set it on a folder by mistake, and
-/// must not make a machine own, and its deletion destroy, everything below. Only a TPM lies below its owner's state.
-bool is_inherited(const View& view, const ByName& by_name, const zfs::Dataset& dataset) {
-  const auto parent = by_name.find(std::string_view(dataset.name).substr(0, dataset.name.rfind('/')));
-  if (parent == by_name.end() || parent->second->property(zfs::property::machine).empty()) return false;
-  const std::string owner = dataset.property(zfs::property::machine);
-  return dataset.name != tpm_dataset(view.root, owner) || parent->second->property(zfs::property::machine) != owner;
+/// A domain of the machine's name is the machine's only when it uses its volumes, or no disk at all: a replica's or
+/// backup's root may be looked at on a host where the machine itself runs.
+bool is_its_domain(const View& view, const Machine& machine, const virt::DomainInfo& domain) {
+  if (machine.disks.empty()) return true;
+  bool has_disk = false;
+  for (const auto& path : domain.block_paths) {
+    if (path.ends_with(".iso")) continue;
+    has_disk = true;
+    const auto volume = volume_of(view, path);
+    for (const auto& disk : machine.disks) {
+      if (disk.volume.name == volume) return true;
+    }
+  }
+  return !has_disk;
 }
 
 void add(Machine& machine, const View& view, const zfs::Dataset& dataset) {
@@ -51,13 +67,11 @@ std::vector<zfs::Dataset> Machine::datasets() const {
 
 std::map<std::string, Machine> machines(const View& view) {
   std::map<std::string, Machine> result;
-  ByName by_name;
-  for (const auto& dataset : view.datasets) by_name[dataset.name] = &dataset;
   std::unordered_map<std::string_view, const virt::DomainInfo*> domains;
   for (const auto& domain : view.domains) domains[domain.name] = &domain;
   for (const auto& dataset : view.datasets) {
     const std::string owner = dataset.property(zfs::property::machine);
-    if (owner.empty() || dataset.name == view.root || is_aside(view, dataset) || is_inherited(view, by_name, dataset))
+    if (owner.empty() || dataset.name == view.root || is_aside(view, dataset) || !is_in_place(view, dataset, owner))
       continue;
     Machine& machine = result[owner];
     machine.name = owner;
@@ -69,7 +83,8 @@ std::map<std::string, Machine> machines(const View& view) {
       const bool b_first = b.label == kFirstDisk;
       return a_first != b_first ? a_first : a.label < b.label;
     });
-    if (const auto domain = domains.find(name); domain != domains.end()) machine.domain = *domain->second;
+    const auto domain = domains.find(name);
+    if (domain != domains.end() && is_its_domain(view, machine, *domain->second)) machine.domain = *domain->second;
   }
   std::erase_if(result, [](const auto& entry) { return entry.second.datasets().empty(); });
   return result;
@@ -85,6 +100,12 @@ const zfs::Dataset* find_dataset(const View& view, const std::string& name) {
   const auto found = std::find_if(view.datasets.begin(), view.datasets.end(),
                                   [&](const zfs::Dataset& dataset) { return dataset.name == name; });
   return found == view.datasets.end() ? nullptr : &*found;
+}
+
+std::string volume_of(const View& view, const std::string& path) {
+  if (auto volume = zfs::volume_in_path(path); !volume.empty()) return volume;
+  const auto found = view.volumes.find(path);
+  return found == view.volumes.end() ? std::string() : found->second;
 }
 
 const virt::DomainInfo* find_domain(const View& view, const std::string& name) {

@@ -27,6 +27,8 @@ struct View {
   std::string root;                    ///< the VM root dataset
   std::vector<zfs::Dataset> datasets;  ///< at and below root, filesystems and volumes
   std::vector<virt::DomainInfo> domains;
+  /// Volumes behind block paths that are not named under /dev/zvol/: {"/dev/zd16", "rpool/vms/web"}.
+  std::map<std::string, std::string> volumes = {};
 };
 
 /// Fresh values: time and random names are arguments, so that a plan is a function of its inputs.
@@ -61,6 +63,8 @@ std::map<std::string, Machine> machines(const View& view);
 std::optional<Machine> find_machine(const View& view, const std::string& name);
 const zfs::Dataset* find_dataset(const View& view, const std::string& name);
 const virt::DomainInfo* find_domain(const View& view, const std::string& name);
+/// The volume behind a path that a definition names, empty when it is none.
+std::string volume_of(const View& view, const std::string& path);
 
 /// "<root>/web" for the first disk, "<root>/web-data" for the disk labelled data.
 std::string disk_dataset(const std::string& root, const std::string& machine, const std::string& label);

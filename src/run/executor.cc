@@ -6,6 +6,28 @@
 namespace kld::run {
 namespace {
 
+/// Whoever watches must not keep us from working: a closed terminal least of all.
+template <typename Callback, typename... Arguments>
+void tell(const Callback& callback, const Arguments&... arguments) noexcept {
+  try {
+    if (callback) callback(arguments...);
+  } catch (...) {
+    return;
+  }
+}
+
+/// Runs `act`; what the standard library throws becomes an Error.
+template <typename Act>
+void attempt(Act&& act) {
+  try {
+    act();
+  } catch (const Error&) {
+    throw;
+  } catch (const std::exception& problem) {
+    throw Error(problem.what());
+  }
+}
+
 void finish_undone(const plan::Plan& plan, std::size_t last, Runner& runner, Record& record, const Watch& watch,
                    Error& error) {
   if (undo(plan.steps, last, runner, watch, false)) {
@@ -24,9 +46,11 @@ void execute(const plan::Plan& plan, Runner& runner, Record& record, const Watch
     const auto& step = plan.steps[i];
     try {
       if (i < plan.commit && watch.interrupted && watch.interrupted()) throw Interrupted();
-      record.begin(i);
-      if (watch.step) watch.step(step);
-      runner.run(step);
+      attempt([&] {
+        record.begin(i);
+        tell(watch.step, step);
+        runner.run(step);
+      });
     } catch (Error& error) {
       if (i < plan.commit || (i == plan.commit && is_all_or_nothing(step))) {
         finish_undone(plan, i, runner, record, watch, error);
@@ -36,7 +60,13 @@ void execute(const plan::Plan& plan, Runner& runner, Record& record, const Watch
       throw;
     }
   }
-  record.close();
+  try {
+    record.close();
+  } catch (Error& error) {
+    // All is done; what is left is the note of it, which recovery removes.
+    error.set_exit(Exit::needs_recovery);
+    throw;
+  }
 }
 
 bool undo(const std::vector<plan::Step>& steps, std::size_t last, Runner& runner, const Watch& watch, bool other_boot) {
@@ -46,11 +76,11 @@ bool undo(const std::vector<plan::Step>& steps, std::size_t last, Runner& runner
     if (!inverse) continue;
     if (other_boot && std::holds_alternative<plan::StartDomain>(*inverse)) continue;
     try {
-      if (watch.undo) watch.undo(*inverse);
-      runner.run(*inverse);
+      tell(watch.undo, *inverse);
+      attempt([&] { runner.run(*inverse); });
     } catch (const Error& error) {
       clean = false;
-      if (watch.undo_failed) watch.undo_failed(error);
+      tell(watch.undo_failed, error);
     }
   }
   return clean;

@@ -81,14 +81,11 @@ void write_file(const std::string& path, const std::string& content) {
     fs::create_directory(directory, ignored);
     ::chmod(directory.c_str(), 0700);
   }
-  // Nameless until it is whole: whoever is killed in between leaves nothing, and two writers do not meet.
-  const int fd = ::open(directory.c_str(), O_WRONLY | O_TMPFILE | O_CLOEXEC, 0600);
-  if (fd < 0) throw failure("write", path);
+  // Not nameless (O_TMPFILE): giving it its name would cost a transaction group on ZFS.
   const std::string temporary = fmt::format("{}.{}.new", path, ::getpid());
-  const std::string source = fmt::format("/proc/self/fd/{}", fd);
-  const bool written = write_all(fd, content) && ::fsync(fd) == 0 &&
-                       ::linkat(AT_FDCWD, source.c_str(), AT_FDCWD, temporary.c_str(), AT_SYMLINK_FOLLOW) == 0 &&
-                       ::rename(temporary.c_str(), path.c_str()) == 0;
+  const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (fd < 0) throw failure("write", path);
+  const bool written = write_all(fd, content) && ::fsync(fd) == 0 && ::rename(temporary.c_str(), path.c_str()) == 0;
   const Error error = failure("write", path);
   ::close(fd);
   if (!written) {
@@ -96,6 +93,16 @@ void write_file(const std::string& path, const std::string& content) {
     throw error;
   }
   sync_parent(path);
+}
+
+void remove_unfinished(const std::string& path) {
+  const fs::path file(path);
+  const std::string prefix = file.filename().string() + ".";
+  std::error_code none;
+  for (const auto& entry : fs::directory_iterator(file.parent_path(), none)) {
+    const std::string name = entry.path().filename();
+    if (name.starts_with(prefix) && name.ends_with(".new")) remove_file(entry.path());
+  }
 }
 
 void remove_file(const std::string& path) {

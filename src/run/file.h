@@ -11,6 +11,8 @@ namespace kld::run {
 std::optional<std::string> read_file(const std::string& path, std::size_t limit = 16U << 20);
 /// Replaces the file atomically, mode 0600, synced with its directory (made, mode 0700, when missing).
 void write_file(const std::string& path, const std::string& content);
+/// What a writer of this file that was killed has left beside it.
+void remove_unfinished(const std::string& path);
 /// Gone already counts as removed.
 void remove_file(const std::string& path);
 /// A directory's regular files (TPM) or one file (NVRAM), with owner and mode. A source that is not there: nothing.

@@ -24,8 +24,17 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::vector<zfs::Dataset> list_root(const Root& root) {
-  auto datasets = zfs::list_datasets(root.dataset);
+std::optional<std::vector<zfs::Dataset>> list_wanted(const Root& root, const Look& wanted) {
+  if (!wanted.shallow) return zfs::list_datasets(root.dataset);
+  std::vector<std::string> names = {root.dataset};
+  for (const auto& machine : wanted.machines) {
+    if (const auto state = plan::state_dataset(root.dataset, machine); zfs::exists(state)) names.push_back(state);
+  }
+  return zfs::list_shallow(names);
+}
+
+std::vector<zfs::Dataset> list_root(const Root& root, const Look& wanted) {
+  auto datasets = list_wanted(root, wanted);
   if (!datasets || datasets->empty()) {
     throw Refused({"root-missing",
                    fmt::format("the root dataset '{}' does not exist", root.dataset),
@@ -70,7 +79,7 @@ Host Host::look(const Root& root, const std::string& uri, const Look& wanted) {
       }
       snapshots = std::async(std::launch::async, [&] { return zfs::list_snapshots(host.listed_, true); });
     }
-    return list_root(root);
+    return list_root(root, wanted);
   });
   std::exception_ptr libvirt_problem;
   try {
@@ -80,6 +89,12 @@ Host Host::look(const Root& root, const std::string& uri, const Look& wanted) {
     libvirt_problem = std::current_exception();
   }
   host.view_.datasets = listing.get();
+  for (const auto& domain : host.view_.domains) {
+    for (const auto& path : domain.block_paths) {
+      if (!zfs::volume_in_path(path).empty() || !path.starts_with("/dev/")) continue;
+      if (auto volume = zfs::volume_of_device(path); !volume.empty()) host.view_.volumes[path] = std::move(volume);
+    }
+  }
   if (snapshots.valid()) host.snapshots_ = snapshots.get();
   if (libvirt_problem) std::rethrow_exception(libvirt_problem);
   return host;
@@ -212,6 +227,7 @@ plan::ImageInfo inspect_image(const std::string& path) {
     info.virtual_size = json.at("virtual-size").get<std::uint64_t>();
     info.backing_file = json.value("backing-filename", "");
     info.encrypted = json.value("encrypted", false);
+    info.data_file = json.value(nlohmann::json::json_pointer("/format-specific/data/data-file"), "");
     return info;
   } catch (const nlohmann::json::exception& problem) {
     throw Error(fmt::format("unexpected answer of 'qemu-img info {}': {}", path, problem.what()));

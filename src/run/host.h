@@ -22,6 +22,9 @@ namespace kld::run {
 struct Look {
   bool sync_first = false;   ///< wait until what was written is accounted for
   std::string snapshots_of;  ///< a machine whose snapshots will be asked for: they are listed meanwhile
+  /// What lies directly below the root, and the state of `machines`; not each dataset of every machine.
+  bool shallow = false;
+  std::vector<std::string> machines = {};
 };
 
 /// The host as one command sees it.

@@ -55,6 +55,7 @@ Json header(const plan::Plan& plan) {
           {"op", plan.op},
           {"machines", plan.machines},
           {"root", plan.root},
+          {"uri", plan.uri},
           {"commit", plan.commit},
           {"started", static_cast<std::int64_t>(std::time(nullptr))},
           {"boot_id", current_boot_id()},
@@ -63,11 +64,13 @@ Json header(const plan::Plan& plan) {
 
 void read_header(const std::string& line, OpenEntry& entry) {
   const Json json = Json::parse(line);
+  // First, so that also an entry that cannot be read further says whom it concerns.
+  entry.plan.machines = json.at("machines").get<std::vector<std::string>>();
   if (json.at("version").get<int>() != 1) throw Error("it was written by another version of this program");
   entry.plan.operation = json.at("operation").get<std::string>();
   entry.plan.op = json.at("op").get<std::string>();
-  entry.plan.machines = json.at("machines").get<std::vector<std::string>>();
   entry.plan.root = json.at("root").get<std::string>();
+  entry.plan.uri = json.at("uri").get<std::string>();
   entry.plan.commit = json.at("commit").get<std::size_t>();
   entry.started = json.at("started").get<std::int64_t>();
   entry.boot_id = json.at("boot_id").get<std::string>();
@@ -88,7 +91,10 @@ void read_entry(OpenEntry& entry) {
       if (first) {
         read_header(line, entry);
       } else {
-        entry.begun = Json::parse(line).at("begin").get<std::size_t>();
+        const Json json = Json::parse(line);
+        entry.done = json.value("done", false);
+        if (entry.done) return;
+        entry.begun = json.at("begin").get<std::size_t>();
         if (*entry.begun >= entry.plan.steps.size()) throw Error("it names a step that the plan does not have");
       }
     } catch (const std::exception& problem) {
@@ -105,15 +111,19 @@ Journal Journal::open(const plan::Plan& plan, const std::string& directory) {
   fs::create_directories(directory);
   ::chmod(directory.c_str(), 0700);
   const std::string path = fmt::format("{}/{}.json", directory, plan.op);
-  // Nameless until it is whole and locked: who looks for what died never meets half an entry of one who lives.
-  const int fd = ::open(directory.c_str(), O_WRONLY | O_TMPFILE | O_APPEND | O_CLOEXEC, 0600);
-  if (fd < 0) throw failure("create", path);
+  // Under another name until it is whole and locked: who looks for what died never meets half an entry of one who
+  // lives. (A nameless file would cost a transaction group on a ZFS root.)
+  const std::string unready = path + ".new";
+  const int fd = ::open(unready.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600);
+  if (fd < 0) throw failure("create", unready);
   Journal journal(fd, path);
-  if (::flock(fd, LOCK_EX | LOCK_NB) != 0) throw failure("lock", path);
-  write_line(fd, path, header(plan).dump() + "\n");
-  const std::string nameless = fmt::format("/proc/self/fd/{}", fd);
-  if (::linkat(AT_FDCWD, nameless.c_str(), AT_FDCWD, path.c_str(), AT_SYMLINK_FOLLOW) != 0) {
-    throw failure("create", path);
+  try {
+    if (::flock(fd, LOCK_EX | LOCK_NB) != 0) throw failure("lock", unready);
+    write_line(fd, path, header(plan).dump() + "\n");
+    if (::rename(unready.c_str(), path.c_str()) != 0) throw failure("create", path);
+  } catch (const Error&) {
+    ::unlink(unready.c_str());
+    throw;
   }
   sync_directory(directory);
   return journal;
@@ -128,7 +138,10 @@ Journal::~Journal() {
 void Journal::begin(std::size_t step) { write_line(fd_, path_, fmt::format("{{\"begin\":{}}}\n", step)); }
 
 void Journal::close() {
-  ::unlink(path_.c_str());
+  // On disk before the name goes: should the file outlive this (a directory that cannot be written, a host root that
+  // is rolled back to now), it gives nobody the right to undo what is finished.
+  write_line(fd_, path_, "{\"done\":true}\n");
+  if (::unlink(path_.c_str()) != 0 && errno != ENOENT) throw failure("remove", path_);
   sync_directory(fs::path(path_).parent_path());
 }
 
@@ -137,6 +150,7 @@ OpenEntry::OpenEntry(OpenEntry&& other) noexcept
       begun(other.begun),
       boot_id(std::move(other.boot_id)),
       started(other.started),
+      done(other.done),
       problem(std::move(other.problem)),
       fd_(std::exchange(other.fd_, -1)),
       path_(std::move(other.path_)) {}
@@ -146,6 +160,7 @@ OpenEntry& OpenEntry::operator=(OpenEntry&& other) noexcept {
   begun = other.begun;
   boot_id = std::move(other.boot_id);
   started = other.started;
+  done = other.done;
   problem = std::move(other.problem);
   std::swap(fd_, other.fd_);
   std::swap(path_, other.path_);
@@ -173,6 +188,10 @@ std::vector<OpenEntry> open_entries(const std::string& directory) {
     struct stat status {};
     if (::fstat(fd, &status) != 0 || status.st_nlink == 0) continue;  // it ended between our look and our lock
     read_entry(entry);
+    if (entry.done) {
+      entry.remove();
+      continue;
+    }
     entries.push_back(std::move(entry));
   }
   std::sort(entries.begin(), entries.end(), [](const OpenEntry& a, const OpenEntry& b) {
@@ -188,6 +207,7 @@ std::vector<std::string> machines_in_journal(const std::string& directory) {
     if (file.path().extension() != ".json") continue;
     OpenEntry entry(-1, file.path());
     read_entry(entry);
+    if (entry.done) continue;
     names.insert(names.end(), entry.plan.machines.begin(), entry.plan.machines.end());
   }
   return names;

@@ -46,6 +46,7 @@ class OpenEntry {
   std::optional<std::size_t> begun;  ///< the last step that may have run; none: nothing was done
   std::string boot_id;               ///< of the host when it began
   UnixTime started = 0;
+  bool done = false;    ///< it ended; only its file was left
   std::string problem;  ///< why it cannot be read; empty: it can
 
   const std::string& path() const { return path_; }

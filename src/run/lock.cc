@@ -23,12 +23,17 @@ namespace {
 
 namespace fs = std::filesystem;
 
+/// The first words of a process: the rest may hold secrets, and nothing of it may reach a terminal raw.
 std::string command_line(const std::string& pid) {
+  constexpr std::size_t kWords = 3;
   std::ifstream file(fmt::format("/proc/{}/cmdline", pid));
-  std::string line((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  std::replace(line.begin(), line.end(), '\0', ' ');
-  while (!line.empty() && line.back() == ' ') line.pop_back();
-  return line;
+  std::string line;
+  std::string word;
+  for (std::size_t i = 0; i < kWords && std::getline(file, word, '\0'); ++i) line += (i == 0 ? "" : " ") + word;
+  for (char& c : line) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+  }
+  return std::getline(file, word, '\0') ? line + " ..." : line;
 }
 
 /// Who holds a flock on this file, from /proc/locks: "1: FLOCK  ADVISORY  WRITE 4711 00:19:1234 0 EOF".

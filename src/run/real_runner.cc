@@ -139,6 +139,7 @@ void RealRunner::act(const plan::RestoreFiles& step) const {
     } else {
       remove_file(file.path);
     }
+    remove_unfinished(file.path);
   }
 }
 
@@ -178,13 +179,27 @@ void RealRunner::act(const plan::SetProperties& step) const {
 }
 
 void RealRunner::act(const plan::DefineDomains& step) const {
-  for_each_parallel(step.domains, kThreads,
-                    [&](const plan::DomainDefinition& domain) { libvirt().define(domain.xml); });
+  for_each_parallel(step.domains, kThreads, [&](const plan::DomainDefinition& domain) {
+    try {
+      libvirt().define(domain.xml);
+    } catch (const Error&) {
+      // What was defined before must come back, also when today's schema would not take it.
+      if (!undoing_) throw;
+      libvirt().define(domain.xml, false);
+    }
+  });
 }
 
 void RealRunner::act(const plan::UndefineDomains& step) const {
-  for_each_parallel(step.domains, kThreads,
-                    [&](const plan::DomainDefinition& domain) { libvirt().undefine(domain.uuid); });
+  for_each_parallel(step.domains, kThreads, [&](const plan::DomainDefinition& domain) {
+    const auto known = libvirt().find(domain.name);
+    if (!known || known->uuid != domain.uuid) return;
+    if (virt::is_active(known->state)) {
+      if (!step.stop_first) throw Error(fmt::format("machine '{}' was started meanwhile", domain.name));
+      libvirt().stop(domain.uuid, std::chrono::seconds(0), nullptr);
+    }
+    libvirt().undefine(domain.uuid);
+  });
 }
 
 void RealRunner::act(const plan::RedefineDomain& step) const { libvirt().define(step.now.xml); }
@@ -234,24 +249,43 @@ void RealRunner::act(const plan::DestroySnapshots& step) const {
 
 void RealRunner::act(const plan::DestroyOwn& step) const {
   std::vector<std::string> names;
-  for (const auto& [name, op] : zfs::local_property("com.kldload:op", step.snapshots)) {
+  for (const auto& [name, op] : zfs::local_property(zfs::property::op, step.snapshots)) {
     if (op == step.op) names.push_back(name);
   }
   // Another operation has cloned one since: it stays, and goes with its last user.
   zfs::destroy_snapshots_if_present(without_clones(names));
-  for (const auto& dataset : step.datasets) {
-    const auto marks = zfs::local_property("com.kldload:op", {dataset});
-    if (marks.empty() || marks.front().second != step.op) continue;
-    const auto below = zfs::list_datasets(dataset);
-    // Another operation has put something below since (the common `.state`): it stays.
-    if (below && below->size() > 1) continue;
-    if (below && below->front().kind == zfs::Kind::filesystem && below->front().mounted) {
-      zfs::unmount_if_mounted(dataset, below->front().mountpoint);
-    }
-    // A copy that was cut off may have left its received snapshot.
-    zfs::destroy_snapshots_if_present(snapshots_of(dataset));
-    destroy_naming_holder(dataset);
+  for (const auto& dataset : step.datasets) destroy_own(dataset, step);
+}
+
+void RealRunner::destroy_own(const std::string& dataset, const plan::DestroyOwn& step) const {
+  const auto below = zfs::list_datasets(dataset);
+  if (!below) return;
+  const auto snapshots = zfs::list_snapshots({dataset}, false);
+  const auto marks = zfs::local_property(zfs::property::op, {dataset});
+  const bool marked = !marks.empty() && marks.front().second == step.op;
+  // ZFS makes a dataset first and sets its properties then: a power cut in between leaves it without a mark. The plan
+  // had seen the name free, so what is there without any mark, without snapshots, and younger, is what it made.
+  const bool unmarked = marks.empty() && snapshots.empty() && since_ && zfs::creation_time(dataset) >= *since_;
+  if (!marked && !unmarked) return;
+  if (below->size() > 1) {
+    // Others have put their state below the common `.state` since: it stays.
+    if (zfs::last_component(dataset) == ".state") return;
+    throw Error(fmt::format("'{}' has datasets below it that this operation did not make", dataset));
   }
+  std::vector<std::string> received;
+  for (const auto& snapshot : snapshots) {
+    // A snapshot is a sign of use: then nothing here is ours to destroy any more.
+    if (std::find(step.received.begin(), step.received.end(), snapshot.name) == step.received.end()) {
+      throw Error(fmt::format("'{}' has been used since: it has snapshot '{}'", dataset, snapshot.name),
+                  "if it is to go all the same, delete it with 'kvm-delete'");
+    }
+    received.push_back(snapshot.name);
+  }
+  if (below->front().kind == zfs::Kind::filesystem && below->front().mounted) {
+    zfs::unmount_if_mounted(dataset, below->front().mountpoint);
+  }
+  zfs::destroy_snapshots_if_present(received);
+  destroy_naming_holder(dataset);
 }
 
 }  // namespace kld::run

@@ -3,8 +3,10 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 
+#include "base/time.h"
 #include "run/executor.h"
 #include "virt/connection.h"
 
@@ -20,7 +22,15 @@ class RealRunner : public Runner {
       : connection_(connection), progress_(std::move(progress)), interrupted_(std::move(interrupted)) {}
   void run(const plan::Step& step) override;
   /// From here on waits are not cut short: an undo runs to its end.
-  void ignore_interruptions() { interrupted_ = nullptr; }
+  void ignore_interruptions() {
+    interrupted_ = nullptr;
+    undoing_ = true;
+  }
+  /// Recovers an operation that began at this time: what it had made and not marked yet is known by its age.
+  void recover_since(UnixTime started) {
+    since_ = started;
+    undoing_ = true;
+  }
 
  private:
   const virt::Connection& libvirt() const;
@@ -52,10 +62,13 @@ class RealRunner : public Runner {
   void act(const plan::DestroySnapshots& step) const;
   void act(const plan::DestroyOwn& step) const;
   void act(const plan::RestoreFiles& step) const;
+  void destroy_own(const std::string& dataset, const plan::DestroyOwn& step) const;
 
   const virt::Connection* connection_;
   Progress progress_;
   std::function<bool()> interrupted_;
+  bool undoing_ = false;
+  std::optional<UnixTime> since_;
 };
 
 }  // namespace kld::run

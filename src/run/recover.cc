@@ -52,10 +52,12 @@ Recovered recover_one(OpenEntry& entry, Runner& runner, const Watch& watch) {
   return result;
 }
 
-std::vector<Recovered> recover(const std::function<Runner&()>& runner, const Watch& watch,
+std::vector<Recovered> recover(const std::function<Runner&(const OpenEntry&)>& runner, const Watch& watch,
+                               const std::function<bool(const OpenEntry&)>& wanted_entry,
                                const std::string& directory) {
   std::vector<Recovered> results;
   for (auto& entry : open_entries(directory)) {
+    if (wanted_entry && !wanted_entry(entry)) continue;
     std::map<std::string, Lock> wanted;
     for (const auto& name : entry.plan.machines) wanted[name] = Lock::exclusive;
     try {
@@ -64,7 +66,7 @@ std::vector<Recovered> recover(const std::function<Runner&()>& runner, const Wat
       if (!entry.plan.root.empty() && !zfs::exists(entry.plan.root)) {
         throw Error(fmt::format("'{}' is not there: import its pool first", entry.plan.root));
       }
-      results.push_back(recover_one(entry, runner(), watch));
+      results.push_back(recover_one(entry, runner(entry), watch));
     } catch (const Interrupted&) {
       throw;
     } catch (const Error& error) {

@@ -6,7 +6,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <memory>
 
 #include "base/error.h"
@@ -22,6 +24,11 @@ struct FreeEntry {
   void operator()(archive_entry* entry) const { archive_entry_free(entry); }
 };
 
+struct Closer {
+  int fd;
+  ~Closer() { ::close(fd); }
+};
+
 void check(archive* handle, int result, const std::string& path) {
   if (result < ARCHIVE_WARN) {
     throw Error(fmt::format("cannot write seed '{}': {}", path, archive_error_string(handle)));
@@ -31,13 +38,16 @@ void check(archive* handle, int result, const std::string& path) {
 }  // namespace
 
 void write_seed(const std::string& path, const std::map<std::string, std::string>& documents) {
-  const std::string temporary = path + ".new";
+  const std::string temporary = fmt::format("{}.{}.new", path, ::getpid());
   const std::unique_ptr<archive, FreeArchive> iso(archive_write_new());
   archive* handle = iso.get();
   check(handle, archive_write_set_format_iso9660(handle), path);
   // cloud-init looks for this volume name. No boot catalogue, no compression: a plain data image.
   check(handle, archive_write_set_options(handle, "iso9660:volume-id=cidata,iso9660:publisher=kld,pad=1"), path);
-  check(handle, archive_write_open_filename(handle, temporary.c_str()), path);
+  const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (fd < 0) throw Error(fmt::format("cannot write seed '{}': {}", path, std::strerror(errno)));
+  const Closer closer{fd};
+  check(handle, archive_write_open_fd(handle, fd), path);
   for (const auto& [name, content] : documents) {
     const std::unique_ptr<archive_entry, FreeEntry> entry(archive_entry_new());
     archive_entry_set_pathname(entry.get(), name.c_str());
@@ -48,12 +58,7 @@ void write_seed(const std::string& path, const std::map<std::string, std::string
     if (archive_write_data(handle, content.data(), content.size()) < 0) check(handle, ARCHIVE_FATAL, path);
   }
   check(handle, archive_write_close(handle), path);
-  ::chmod(temporary.c_str(), 0600);
-  const int fd = ::open(temporary.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd >= 0) {
-    ::fsync(fd);
-    ::close(fd);
-  }
+  if (::fsync(fd) != 0) throw Error(fmt::format("cannot write seed '{}': {}", path, std::strerror(errno)));
   if (std::rename(temporary.c_str(), path.c_str()) != 0) throw Error(fmt::format("cannot write seed '{}'", path));
 }
 

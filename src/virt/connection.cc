@@ -141,9 +141,9 @@ std::vector<std::string> Connection::block_jobs(const std::string& uuid,
   return jobs;
 }
 
-void Connection::define(const std::string& xml) const {
-  const Domain domain(
-      check(virDomainDefineXMLFlags(impl_->get(), xml.c_str(), VIR_DOMAIN_DEFINE_VALIDATE), "defining a domain"));
+void Connection::define(const std::string& xml, bool validate) const {
+  const unsigned flags = validate ? VIR_DOMAIN_DEFINE_VALIDATE : 0;
+  const Domain domain(check(virDomainDefineXMLFlags(impl_->get(), xml.c_str(), flags), "defining a domain"));
 }
 
 bool Connection::undefine(const std::string& uuid) const {

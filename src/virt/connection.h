@@ -73,8 +73,8 @@ class Connection {
   /// Human-readable names of block jobs running on an active domain: "vda: commit". Empty when none.
   std::vector<std::string> block_jobs(const std::string& uuid, const std::vector<std::string>& targets) const;
 
-  /// Defines with VIR_DOMAIN_DEFINE_VALIDATE. Idempotent for the same XML.
-  void define(const std::string& xml) const;
+  /// Defines, with VIR_DOMAIN_DEFINE_VALIDATE unless told otherwise. Idempotent for the same XML.
+  void define(const std::string& xml, bool validate = true) const;
   /// Undefines with KEEP_NVRAM and KEEP_TPM; false when there is no such domain.
   bool undefine(const std::string& uuid) const;
   /// True when it was started now, false when it ran already.

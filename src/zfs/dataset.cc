@@ -204,12 +204,24 @@ std::vector<Pool> parse_pools(std::string_view text) {
   return result;
 }
 
-std::optional<std::vector<Dataset>> list_datasets(const std::string& root) {
-  const auto result = run_process(
-      {"zfs", "list", "-Hp", "-r", "-t", "filesystem,volume", "-o", columns(kColumns, kUserProperties), root});
+namespace {
+
+std::optional<std::vector<Dataset>> list(std::vector<std::string> options, const std::vector<std::string>& names) {
+  Argv argv = {"zfs", "list", "-Hp", "-t", "filesystem,volume", "-o", columns(kColumns, kUserProperties)};
+  argv.insert(argv.end(), options.begin(), options.end());
+  argv.insert(argv.end(), names.begin(), names.end());
+  const auto result = run_process(argv);
   if (result.status == 0) return parse_datasets(result.out);
   if (is_missing(result)) return std::nullopt;
-  fail(fmt::format("cannot list '{}'", root), result);
+  fail(fmt::format("cannot list '{}'", names.front()), result);
+}
+
+}  // namespace
+
+std::optional<std::vector<Dataset>> list_datasets(const std::string& root) { return list({"-r"}, {root}); }
+
+std::optional<std::vector<Dataset>> list_shallow(const std::vector<std::string>& datasets) {
+  return list({"-d", "1"}, datasets);
 }
 
 std::vector<Dataset> list_origins(const std::string& pool) {
@@ -278,6 +290,15 @@ std::optional<std::uint64_t> dataset_guid(const std::string& name) {
     fail(fmt::format("cannot look at '{}'", name), result);
   }
   return number(std::string_view(result.out).substr(0, result.out.find('\n')));
+}
+
+UnixTime creation_time(const std::string& name) {
+  const auto result = run_process({"zfs", "get", "-Hp", "-o", "value", "creation", name});
+  if (result.status == 0) {
+    return static_cast<UnixTime>(number(std::string_view(result.out).substr(0, result.out.find('\n'))));
+  }
+  if (is_missing(result)) return 0;
+  fail(fmt::format("cannot look at '{}'", name), result);
 }
 
 std::vector<std::pair<std::string, std::string>> local_property(const std::string& property,

@@ -80,6 +80,8 @@ bool is_below(std::string_view dataset, std::string_view ancestor);
 
 /// All filesystems and volumes at and below `root`, one `zfs list`; nullopt when there is no such dataset.
 std::optional<std::vector<Dataset>> list_datasets(const std::string& root);
+/// The same of these datasets and their direct children only; nullopt when one does not exist.
+std::optional<std::vector<Dataset>> list_shallow(const std::vector<std::string>& datasets);
 /// Volumes and filesystems with their `origin` in the whole pool: who depends on a snapshot may lie anywhere in it.
 std::vector<Dataset> list_origins(const std::string& pool);
 /// Snapshots of exactly these datasets, oldest first. `sizes` asks for used, referenced and written, which are slow.
@@ -89,6 +91,8 @@ std::optional<Pool> find_pool(const std::string& name);
 std::vector<std::string> existing(const std::vector<std::string>& names);
 /// guid of a dataset, nullopt when there is none.
 std::optional<std::uint64_t> dataset_guid(const std::string& name);
+/// When a dataset was made; 0 when there is none.
+UnixTime creation_time(const std::string& name);
 /// Local value of a property of datasets or snapshots: name, value; those that do not exist or have none are left out.
 std::vector<std::pair<std::string, std::string>> local_property(const std::string& property,
                                                                 const std::vector<std::string>& names);

@@ -64,10 +64,16 @@ std::string process_name(const std::string& pid) {
 
 std::string device_path(const std::string& volume) { return "/dev/zvol/" + volume; }
 
-std::string volume_of_device(const std::string& path) {
+std::string volume_in_path(const std::string& path) {
   constexpr std::string_view kPrefix = "/dev/zvol/";
-  if (path.starts_with(kPrefix)) return path.substr(kPrefix.size());
-  return path.starts_with("/dev/zd") ? ask_name(path) : std::string();
+  return path.starts_with(kPrefix) ? path.substr(kPrefix.size()) : std::string();
+}
+
+std::string volume_of_device(const std::string& path) {
+  if (auto volume = volume_in_path(path); !volume.empty()) return volume;
+  std::error_code none;
+  const auto device = fs::canonical(path, none).string();
+  return device.starts_with("/dev/zd") ? ask_name(device) : std::string();
 }
 
 void await_devices(const std::vector<std::string>& volumes, std::chrono::milliseconds limit,

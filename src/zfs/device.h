@@ -12,7 +12,9 @@ namespace kld::zfs {
 /// "/dev/zvol/rpool/vms/web".
 std::string device_path(const std::string& volume);
 
-/// "rpool/vms/web" of "/dev/zvol/rpool/vms/web"; also of "/dev/zdN" by asking the device. Empty when it is no volume.
+/// "rpool/vms/web" of "/dev/zvol/rpool/vms/web", by the name alone; empty for any other path.
+std::string volume_in_path(const std::string& path);
+/// The same of any path that leads to a volume's device (/dev/zd16, /dev/rpool/vms/web, a link), by asking the device.
 std::string volume_of_device(const std::string& path);
 
 /// Waits until the link of each volume leads to a device that says it is this volume (after a rename the link lags

@@ -115,7 +115,8 @@ TEST(Adopt, DefinesAgainWhatLibvirtLost) {
   EXPECT_EQ(plan.steps, std::vector<Step>{DefineDomains({{{"web", test::uuid_of("web"), facts.saved}}})});
   EXPECT_EQ(plan.commit, 1U);
   EXPECT_EQ(plan.operation, "adopt");
-  EXPECT_TRUE(plan.warnings.empty());
+  EXPECT_EQ(plan.warnings,
+            std::vector<std::string>{"whether it started with the host is not known: virsh autostart web"});
 }
 
 TEST(Adopt, MountsTheStateOfALostMachineFirst) {
@@ -215,7 +216,7 @@ TEST(Adopt, WarnsWhenTheVariablesAreNotThere) {
   EXPECT_EQ(plan.warnings, std::vector<std::string>{std::string(kForeignNvram) +
                                                     " is not there: the first start makes new UEFI variables"});
   const std::string tpm = tpm_directory(test::uuid_of("web"));
-  EXPECT_EQ(steps_of<CopyFiles>(plan), (std::vector<CopyFiles>{{tpm + ".before-adopt", tpm}}));
+  EXPECT_EQ(steps_of<CopyFiles>(plan), (std::vector<CopyFiles>{{tpm + ".before-" + plan.op, tpm}}));
 }
 
 TEST(Adopt, ATpmThatNeverRanHasNothingToCopy) {
@@ -229,8 +230,10 @@ TEST(Adopt, ATpmThatNeverRanHasNothingToCopy) {
 
 TEST(Adopt, AgainIsRefused) {
   auto stranger = carried_out(Stranger({"rpool/vms/x", "rpool/vms/y"}, false));
-  EXPECT_EQ(refusal_of(stranger.plan()),
-            (Refusal{"already-adopted", "machine 'web' is in the layout already", {}, {}}));
+  EXPECT_EQ(refusal_of(stranger.plan()), (Refusal{"already-adopted",
+                                                  "machine 'web' is in the layout already",
+                                                  {},
+                                                  "nothing is left to do; see 'kvm-list web'"}));
   stranger.host.domain_of("web").state = virt::State::running;
   EXPECT_EQ(refusal_of(stranger.plan()).kind, "already-adopted");
 }

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "unit/plan/builders.h"
+#include "virt/definition.h"
 
 namespace kld::plan {
 namespace {
@@ -79,13 +80,26 @@ TEST(PlanSnapshot, TakesAllDatasetsInOneCall) {
 TEST(PlanSnapshot, SavesADefinitionThatChangedFirst) {
   Host host;
   host.machine("web");
-  const auto plan = plan_of(plan_snapshot(host.view, {"web", "before"}, {"<new/>", true, "<old/>"}, {}, {}, fresh()));
+  const auto now = test::definition(host, "web");
+  const auto plan = plan_of(plan_snapshot(host.view, {"web", "before"}, {now, true, "<old/>"}, {}, {}, fresh()));
   ASSERT_EQ(plan.steps.size(), 2U);
-  EXPECT_EQ(plan.steps[0], Step(WriteFiles{{{definition_path("web"), "<new/>", true, "<old/>"}}}));
+  EXPECT_EQ(plan.steps[0], Step(WriteFiles{{{definition_path("web"), now, true, "<old/>"}}}));
   EXPECT_EQ(std::get<TakeSnapshots>(plan.steps[1]).names[0], "rpool/vms/web@before");
   EXPECT_EQ(plan.commit, 2U);
-  const auto first = plan_of(plan_snapshot(host.view, {"web", "s"}, {"<new/>", false, ""}, {}, {}, fresh()));
-  EXPECT_EQ(first.steps[0], Step(WriteFiles{{{definition_path("web"), "<new/>", false, ""}}}));
+  const auto first = plan_of(plan_snapshot(host.view, {"web", "s"}, {now, false, ""}, {}, {}, fresh()));
+  EXPECT_EQ(first.steps[0], Step(WriteFiles{{{definition_path("web"), now, false, ""}}}));
+}
+
+TEST(PlanSnapshot, RefusesWhatItWouldNotHold) {
+  Host host;
+  host.machine("web");
+  auto definition = virt::Definition::parse(test::definition(host, "web"));
+  definition.set_disk_source("vda", "/srv/web.raw");
+  const auto result = plan_snapshot(host.view, {"web", "s"}, {definition.xml(), false, ""}, {}, {}, fresh());
+  ASSERT_TRUE(refused(result));
+  EXPECT_EQ(std::get<Refusal>(result).kind, "not-whole");
+  EXPECT_EQ(std::get<Refusal>(result).evidence,
+            std::vector<std::string>{"vda: /srv/web.raw is not a zvol of this machine"});
 }
 
 TEST(PlanSnapshot, KeepsTheSavedDefinitionOfALostMachine) {

@@ -157,7 +157,7 @@ TEST(Step, WhatIsMadeIsUnmadeByItsOperation) {
             Step(DestroyOwn{{"a/b", "a/c"}, {}, kOp}));
   EXPECT_EQ(inverse(CloneDatasets{}), std::nullopt);
   EXPECT_EQ(inverse(TakeSnapshots{{"a/b@s"}, kOwn}), Step(DestroyOwn{{}, {"a/b@s"}, kOp}));
-  EXPECT_EQ(inverse(CopyDataset{"a/g@s", "a/b", kOwn}), Step(DestroyOwn{{"a/b"}, {}, kOp}));
+  EXPECT_EQ(inverse(CopyDataset{"a/g@s", "a/b", kOwn}), Step(DestroyOwn{{"a/b"}, {}, kOp, {"a/b@s"}}));
   EXPECT_EQ(inverse(WriteFiles{kFiles}), Step(RestoreFiles{kFiles}));
 }
 
@@ -165,7 +165,7 @@ TEST(Step, TheInverseOfAnInverseIsTheStep) {
   for (const Step& step : std::vector<Step>{
            MountFilesystems{{{"a/b", "/b"}, {"a/c", "/c"}}}, UnmountFilesystems{{{"a/b", "/b"}}}, MoveAside{"/a", "/b"},
            RenameDataset{"a/b", "a/c", 7}, SetProperties{"a/b", {{"a:x", "1"}}, {{"a:x", ""}}}, DefineDomains{kDomains},
-           UndefineDomains{kDomains}, RedefineDomain{kDomains[0], {"web", "u-web", "<old/>"}},
+           UndefineDomains{kDomains, true}, RedefineDomain{kDomains[0], {"web", "u-web", "<old/>"}},
            SetAutostart{{"web", "u"}, true}, StartDomain{{"web", "u"}}}) {
     const auto back = inverse(step);
     ASSERT_TRUE(back) << describe(step);

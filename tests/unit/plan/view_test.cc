@@ -40,17 +40,32 @@ TEST(Machines, HaveTheirDatasetsFirstDiskFirst) {
   EXPECT_EQ(machine.domain->uuid, test::uuid_of("web"));
 }
 
-TEST(Machines, AreOwnedByPropertyNotByName) {
+TEST(Machines, AreOwnedByPropertyInTheirPlace) {
   Host host;
   host.machine("web");
   host.add(test::volume("rpool/vms/web-data"));  // named like a disk of web, and nobody's
-  auto elsewhere = test::volume("rpool/vms/group/extra");
-  elsewhere.user = {{zfs::property::machine, "web"}, {zfs::property::disk, "extra"}};
-  host.add(elsewhere);
+  // Received with a copy of the machine, or handed down by a folder: the mark alone makes nobody its owner.
+  for (const std::string name : {"rpool/vms/web-copy", "rpool/vms/group/extra"}) {
+    auto elsewhere = test::volume(name);
+    elsewhere.user = {{zfs::property::machine, "web"}, {zfs::property::disk, "root"}};
+    host.add(elsewhere);
+  }
   EXPECT_EQ(names_of(host.require("web").datasets()),
-            (std::vector<std::string>{"rpool/vms/web", "rpool/vms/group/extra", "rpool/vms/.state/web",
-                                      "rpool/vms/.state/web/tpm"}));
+            (std::vector<std::string>{"rpool/vms/web", "rpool/vms/.state/web", "rpool/vms/.state/web/tpm"}));
   EXPECT_EQ(machines(host.view).size(), 1U);
+}
+
+TEST(Machines, HaveOnlyADomainThatUsesTheirDisks) {
+  Host host;
+  host.machine("web");
+  host.domain_of("web").block_paths = {"/dev/zvol/backup/vms/web"};
+  EXPECT_FALSE(host.require("web").domain);
+  host.domain_of("web").block_paths = {"/dev/zd16"};
+  EXPECT_FALSE(host.require("web").domain);
+  host.view.volumes = {{"/dev/zd16", "rpool/vms/web"}};
+  EXPECT_TRUE(host.require("web").domain);
+  host.domain_of("web").block_paths = {"/srv/install.iso"};
+  EXPECT_TRUE(host.require("web").domain);
 }
 
 TEST(Machines, MayLackEitherHalf) {

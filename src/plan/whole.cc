@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "plan/whole.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace kld::plan {
+
+std::vector<ForeignDisk> foreign_disks(const View& view, const Machine& machine, const virt::Definition& definition) {
+  std::vector<ForeignDisk> foreign;
+  for (const auto& disk : definition.disks()) {
+    if (disk.device == "cdrom" || disk.device == "floppy" || disk.source == seed_path(machine.name)) continue;
+    const std::string volume = volume_of(view, disk.source);
+    const bool own = std::any_of(machine.disks.begin(), machine.disks.end(),
+                                 [&](const auto& d) { return !volume.empty() && d.volume.name == volume; });
+    if (!own) foreign.push_back({disk.target, disk.source.empty() ? disk.type : disk.source});
+  }
+  return foreign;
+}
+
+std::vector<std::string> foreign_state_files(const Machine& machine, const virt::Definition& definition) {
+  std::vector<std::string> lines;
+  const auto nvram = definition.nvram();
+  if (nvram && !nvram->starts_with(state_directory(machine.name) + "/")) {
+    lines.push_back(fmt::format("its UEFI variables are in {}", *nvram));
+  }
+  if (definition.tpm() == virt::Tpm::emulator && !machine.tpm) {
+    lines.push_back(fmt::format("its TPM state is in {}, in no dataset of its own", tpm_directory(definition.uuid())));
+  }
+  return lines;
+}
+
+std::optional<Refusal> not_whole(const View& view, const Machine& machine, const virt::Definition& definition) {
+  auto evidence = foreign_state_files(machine, definition);
+  for (const auto& disk : foreign_disks(view, machine, definition)) {
+    evidence.push_back(fmt::format("{}: {} is not a zvol of this machine", disk.target, disk.what));
+  }
+  if (!machine.state) evidence.push_back("it has no state filesystem");
+  if (evidence.empty()) return std::nullopt;
+  return Refusal{"not-whole", fmt::format("machine '{}' has parts that its snapshots would not hold", machine.name),
+                 evidence, fmt::format("take them in with 'kvm-adopt {}' (shut off), or detach them", machine.name)};
+}
+
+}  // namespace kld::plan
