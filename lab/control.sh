@@ -31,8 +31,9 @@ migrate() {
   echo '{"execute": "'"$1"'", "arguments": {"uri": "'"$2"'"}}'
 }
 
+# alive: a stale pid file may name a stranger by now; ours has this working directory.
 alive() {
-  [ -s pid ] && [ -S qmp.sock ] && kill -0 "$(cat pid)" 2>/dev/null
+  [ -s pid ] && [ -S qmp.sock ] && [ "/proc/$(cat pid)/cwd" -ef . ]
 }
 
 # power_off: as if the plug was pulled; the disks stay as they are.
@@ -42,7 +43,7 @@ power_off() {
   pid=$(cat pid)
   kill -9 "$pid"
   for ((i = 0; i < 500; i++)); do
-    kill -0 "$pid" 2>/dev/null || break
+    alive || break
     sleep 0.01
   done
   rm -f pid qmp.sock pair.sock
