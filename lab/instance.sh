@@ -8,8 +8,14 @@ enter() {
   cd "$run/$1"
 }
 
+# plain WORD: refuses what cannot be the name of a directory.
+plain() {
+  [[ $1 =~ ^[A-Za-z0-9][A-Za-z0-9_.-]*$ ]] || die "'$1' is no name for a lab or a state"
+}
+
 start() {
   local name=$1 net=${2:-}
+  plain "$name"
   make_lab
   mkdir -p "$run/$name"
   cd "$run/$name"
@@ -73,6 +79,7 @@ boot() {
 save() {
   enter "$1"
   alive || die "lab '$1' does not run"
+  plain "$2"
   local dir=saved/$2
   [ ! -e "$dir" ] || die "lab '$1' has a state '$2' already"
   mkdir "$dir"

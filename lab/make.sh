@@ -64,27 +64,48 @@ stage() {
 }
 
 make_lab() {
-  local name
-  name=$(lab_stage)
-  ready=$cache/$name
-  if [ -d "$ready" ]; then
-    touch "$ready"
-    return
+  require
+  ready=$cache/$(lab_stage)
+  if [ ! -d "$ready" ]; then
+    lock
+    debian=$cache/$(debian_stage) guest=$cache/$(guest_stage)
+    . "$lab/debian/build.sh"
+    . "$lab/guest/build.sh"
+    . "$lab/host/build.sh"
+    stage "${debian##*/}" build_debian
+    stage "${guest##*/}" build_guest
+    stage "${ready##*/}" build_host
+    touch "$debian" "$guest"
+    forget_old
+    unlock
   fi
+  touch "$ready"
+}
+
+# make_guest: only the guest's disk, whose name it prints.
+make_guest() {
+  require
+  guest=$cache/$(guest_stage)
+  lock
+  . "$lab/guest/build.sh"
+  stage "${guest##*/}" build_guest
+  unlock
+  touch "$guest"
+  echo "$guest/guest.qcow2"
+}
+
+require() {
+  if command -v mmdebstrap qemu-system-x86_64 syslinux >/dev/null; then return; fi
+  die "programs are missing" "tools/setup lab"
+}
+
+# What two of us make at the same time one makes and the other waits for.
+lock() {
   mkdir -p "$cache"
   exec 9>"$cache/make.lock"
   flock 9
-  . "$lab/debian/build.sh"
-  . "$lab/guest/build.sh"
-  . "$lab/host/build.sh"
-  debian=$cache/$(debian_stage) guest=$cache/$(guest_stage)
-  stage "${debian##*/}" build_debian
-  stage "${guest##*/}" build_guest
-  stage "$name" build_host
-  touch "$debian" "$guest" "$ready"
-  forget_old
-  exec 9>&-
 }
+unlock() { exec 9>&-; }
 
 # forget_old: what no lab was started from for a week goes.
 forget_old() {
