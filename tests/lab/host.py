@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import tempfile
 import textwrap
+import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,18 +26,17 @@ GUEST = "/var/lib/kldload-lab/guest.qcow2"
 
 UTC = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ(?:\.\d+)?"
 
-# One line a fact, so that two states can be compared as text. No sizes, no times.
+# One line a fact, so that two states can be compared as text. No sizes, no times. Processes are slow to start under
+# emulation: one of each.
 STATE_SCRIPT = r"""
-zfs list -Hp -t all -o name,guid,origin,type,volsize,userrefs,mounted,keystatus | sed 's/^/dataset /'
-zfs get -Hp -t all -s local,received -o name,property,value all | sed 's/^/property /'
-virsh -q list --all | sed 's/^ *[0-9-]* */domain /'
-virsh -q list --all --autostart --name | sed '/^$/d; s/^/autostart /'
-virsh -q list --all --with-managed-save --name | sed '/^$/d; s/^/saved /'
-uuids=$(virsh -q list --all --uuid | sed '/^$/d' | sort)
-if [ -n "$uuids" ]; then
-  virsh -q "$(printf 'dumpxml --inactive %s; ' $uuids)" | sed 's/^/xml /'
-fi
-find /var/lib/kldload/state /var/lib/libvirt/swtpm -printf 'file %p %y %m %u:%g\n' 2>/dev/null | sort
+zfs get -Hp -t all -o name,property,value,source all | awk -F '\t' '
+  $2 ~ /^(guid|origin|type|volsize|userrefs|mounted|keystatus)$/ || $4 == "local" || $4 == "received" {
+    print "dataset " $1 ": " $2 "=" $3 }'
+cd /etc/libvirt/qemu
+virsh -q "list --all; $(sed -n 's:^  <uuid>\(.*\)</uuid>:dumpxml --inactive \1;:p' ./*.xml 2>/dev/null)" 2>&1 |
+  sed 's/^/domain: /; s/^domain:  *[0-9-]*  */domain: /'
+find autostart /var/lib/libvirt/qemu/save /var/lib/kldload/state /var/lib/libvirt/swtpm \
+  -printf 'file %p %y %m %u:%g\n' 2>/dev/null | sort
 find /var/lib/kldload/state -type f \( -name domain.xml -o -path '*/seed*' \) -print0 2>/dev/null | sort -z |
   xargs -0r sha256sum | sed 's/^/content /'
 sed 's/^/config /' /etc/kldload/kvm.toml 2>/dev/null
@@ -93,11 +93,13 @@ def words(text):
 class Host:
     def __init__(self, name):
         self.name = name
+        self._known = None  # the last state(), while nothing ran since
 
     # ---- Running ----
 
-    def run(self, *argv, check=True, input=None, timeout=120, env=None):
+    def run(self, *argv, check=True, input=None, timeout=300, env=None):
         """Runs a command on the host; arguments go through unchanged. `env`: further variables."""
+        self._known = None
         argv = [str(word) for word in argv]
         if env:
             argv = ["env", *(f"{key}={value}" for key, value in env.items()), *argv]
@@ -118,13 +120,14 @@ class Host:
             raise CommandFailed(f"{shlex.join(argv)}: {result}")
         return result
 
-    def sh(self, script, check=True, timeout=120, input=None):
+    def sh(self, script, check=True, timeout=300, input=None):
         """Runs a bash script, stopping at its first failure; the answer is its output without the last newline."""
         result = self.run("bash", "-euo", "pipefail", "-c", script, check=check, timeout=timeout, input=input)
         return result.out.rstrip("\n") if check else result
 
     def spawn(self, *argv):
         """Starts a command and returns at once: a subprocess.Popen without streams."""
+        self._known = None
         return subprocess.Popen([LAB, "run", self.name, "--", *map(str, argv)], stdin=subprocess.DEVNULL,
                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
@@ -141,7 +144,9 @@ class Host:
         """Everything that a refused or undone command must leave alone, as lines of text: datasets, snapshots and
         bookmarks with guid, origin and local properties; domains with their inactive definitions; state and TPM files;
         the configuration."""
-        return self.run("bash", "-c", STATE_SCRIPT).out.splitlines()
+        if self._known is None:
+            self._known = self.run("bash", "-c", STATE_SCRIPT).out.splitlines()
+        return self._known
 
     @contextlib.contextmanager
     def assert_unchanged(self):
@@ -177,6 +182,15 @@ class Host:
         """The whole `zfs list -t all`, as datasets() has it, is exactly these lines."""
         assert self.datasets() == words(text)
 
+    @contextlib.contextmanager
+    def adds(self, text):
+        """These lines are what the body adds to datasets(), and nothing goes."""
+        before = set(self.datasets())
+        yield
+        after = set(self.datasets())
+        assert before <= after, f"gone: {sorted(before - after)}"
+        assert sorted(after - before) == words(text)
+
     def snapshots(self, dataset):
         """Names behind '@' of a dataset's snapshots, oldest first; `dataset` is relative to the root."""
         out = self.run("zfs", "list", "-Hp", "-d", "1", "-t", "snapshot", "-s", "createtxg", "-o", "name",
@@ -194,7 +208,12 @@ class Host:
         return {words[1]: words[2].strip() for words in (line.split(None, 2) for line in lines if line.strip())}
 
     def xml(self, domain, *flags):
-        return self.run("virsh", "dumpxml", "--inactive" if not flags else flags[0], domain, *flags[1:]).out
+        """The inactive definition unless other flags are given."""
+        return self.run("virsh", "dumpxml", domain, *(flags or ["--inactive"])).out
+
+    def definition(self, domain):
+        """The inactive definition as an ElementTree."""
+        return ElementTree.fromstring(self.xml(domain))
 
     def uuid(self, domain):
         return self.run("virsh", "domuuid", domain).out.strip()
@@ -222,13 +241,50 @@ class Host:
     def checksum(self, device, mib):
         return self.sh(f"head -c {mib}M {device} | sha256sum | cut -c1-64")
 
+    def define(self, name, *disks, os="", devices="", start=False):
+        """A domain as people make them by hand, on devices or image files."""
+        parts = ""
+        for target, path in zip("abcdef", disks):
+            kind, attribute = ("block", "dev") if path.startswith("/dev/") else ("file", "file")
+            image = "qcow2" if path.endswith("qcow2") else "raw"
+            parts += (f"<disk type='{kind}' device='disk'><driver name='qemu' type='{image}'/>"
+                      f"<source {attribute}='{path}'/><target dev='vd{target}' bus='virtio'/></disk>")
+        self.write(f"/root/{name}.xml", f"""<domain type='kvm'><name>{name}</name><memory unit='MiB'>128</memory>
+            <os{' firmware="efi"' if 'nvram' in os else ''}><type arch='x86_64' machine='q35'>hvm</type>{os}</os>
+            <features><acpi/></features><devices>{parts}{devices}</devices></domain>""")
+        self.run("virsh", "define", f"/root/{name}.xml")
+        if start:
+            self.start(name)
+
     # ---- Refusals ----
 
-    def refuses(self, *argv, code=3, says=(), hint="", before=None, **options):
+    def run_all(self, commands):
+        """Runs many commands in one go: their results. Each may be a list or a line for bash."""
+        script = "exec </dev/null\n"
+        for command in commands:
+            line = command if isinstance(command, str) else shlex.join(map(str, command))
+            script += f"( {line} ) >/tmp/out 2>/tmp/err; printf '%s\\0' $?; cat /tmp/out; printf '\\0'\n"
+            script += "cat /tmp/err; printf '\\0'\n"
+        fields = self.run("bash", "-c", script, timeout=600).out.split("\0")
+        return [Result(int(fields[at]), fields[at + 1], fields[at + 2]) for at in range(0, len(fields) - 1, 3)]
+
+    def refuses_all(self, table):
+        """Each row is a command, its exit status and a text that its error, evidence or hint holds: refused as
+        refuses() has it. The host is compared once, at the end: none changed anything, or one undid another."""
+        before = self.state()
+        problems = []
+        for (command, code, text), result in zip(table, self.run_all(row[0] for row in table), strict=True):
+            good = (result.rc == code and len(result.errors) == 1 and len(result.hints) == 1 and text in result.err
+                    and result.out == "")
+            if not good:
+                problems.append(f"{command}: expected {code} and {text!r}, got {result}")
+        assert not problems, "\n".join(problems)
+        self.assert_same(before)
+
+    def refuses(self, *argv, code=3, says=(), hint="", **options):
         """The command is refused with this exit status, one clear line and a hint, and changes nothing.
         `says`: texts that its error or evidence holds."""
-        if before is None:
-            before = self.state()
+        before = self.state()
         result = self.run(*argv, check=False, **options)
         assert result.rc == code, result
         assert len(result.errors) == 1, result
