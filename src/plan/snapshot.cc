@@ -101,10 +101,16 @@ std::vector<MachineSnapshot> machine_snapshots(const Machine& machine, const std
     whole->used += part.used;
     whole->written += part.written;
     whole->holds += part.holds;
-    whole->clones.insert(whole->clones.end(), part.clones.begin(), part.clones.end());
     whole->parts.push_back(part);
   }
   for (auto& whole : result) {
+    // In the machine's own order: disks before state.
+    for (const auto& dataset : datasets) {
+      for (const auto& part : whole.parts) {
+        if (part.dataset() != dataset.name) continue;
+        whole.clones.insert(whole.clones.end(), part.clones.begin(), part.clones.end());
+      }
+    }
     for (const auto& dataset : datasets) {
       const bool has = std::any_of(whole.parts.begin(), whole.parts.end(),
                                    [&](const auto& part) { return part.dataset() == dataset.name; });

@@ -69,7 +69,7 @@ Host Host::look(const Root& root, const std::string& uri, const Look& wanted) {
   host.view_.root = root.dataset;
   std::future<std::vector<zfs::Snapshot>> snapshots;
   auto listing = std::async(std::launch::async, [&] {
-    if (wanted.sync_first) zfs::sync(zfs::pool_of(root.dataset));
+    if (wanted.sync_first && zfs::exists(root.dataset)) zfs::sync(zfs::pool_of(root.dataset));
     if (!wanted.snapshots_of.empty()) {
       // Where they lie for almost every machine; what else it has is listed when asked for.
       for (const auto& name : {plan::disk_dataset(root.dataset, wanted.snapshots_of, plan::kFirstDisk),

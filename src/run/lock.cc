@@ -53,10 +53,17 @@ std::vector<std::string> lock_holders(int fd) {
   return holders;
 }
 
+/// A file in the directory itself, whatever a user took for a machine's name. Long ones may share a lock.
+std::string file_name(const std::string& name) {
+  std::string file = name.empty() || name[0] == '.' ? "%" : "";
+  for (const char letter : name.substr(0, 200)) file += letter == '/' ? '%' : letter;
+  return file;
+}
+
 int open_lock(const std::string& directory, const std::string& name) {
   std::error_code ignored;
   fs::create_directories(directory, ignored);
-  const std::string path = fmt::format("{}/{}", directory, name);
+  const std::string path = fmt::format("{}/{}", directory, file_name(name));
   const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (fd < 0) throw Error(fmt::format("cannot open lock '{}': {}", path, std::strerror(errno)));
   return fd;

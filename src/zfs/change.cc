@@ -156,7 +156,13 @@ void rename(const std::string& from, const std::string& to) {
 
 bool exists(const std::string& name) {
   open_library();
-  return lzc_exists(name.c_str()) == B_TRUE;
+  errno = 0;
+  if (lzc_exists(name.c_str()) == B_TRUE) return true;
+  // "Cannot say" is no "no": what is taken for gone is not looked at any more.
+  const int problem = errno;
+  if (problem == 0 || problem == ENOENT || problem == EINVAL || problem == ENAMETOOLONG) return false;
+  check(problem, fmt::format("look for '{}'", name));
+  return false;
 }
 
 void sync(const std::string& pool) {

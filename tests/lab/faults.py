@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ways to break a command on the host, from outside: the product has no hook for it.
+
+The journal calls fdatasync exactly once for each record: the header, then one before each step. Record 1 is the header,
+record N+2 is written before step N runs. strace makes that very call deliver a signal, fail or wait.
+"""
+
+import collections
+import os
+import random
+import shlex
+import time
+from dataclasses import dataclass, field
+from typing import Callable
+
+from host import JOURNAL, REPOSITORY, ROOT, TPM, environment
+
+SEED = int(environment("KLD_SEED") or time.time())
+KILLED = (137, 255)  # what a process killed by SIGKILL looks like through ssh
+
+LEGACY_UUID = "5f3c0f5e-0b5e-4c39-9f0e-0123456789ab"
+LEGACY = f"""
+<domain type='qemu'>
+  <name>legacy</name>
+  <uuid>{LEGACY_UUID}</uuid>
+  <memory unit='MiB'>128</memory>
+  <vcpu>1</vcpu>
+  <os><type arch='x86_64' machine='q35'>hvm</type></os>
+  <devices>
+    <disk type='block' device='disk'>
+      <driver name='qemu' type='raw' cache='none' io='native'/>
+      <source dev='/dev/zvol/{ROOT}/disk-of-legacy'/>
+      <target dev='vda' bus='virtio'/>
+    </disk>
+    <tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>
+  </devices>
+</domain>
+"""
+
+
+@dataclass
+class Command:
+    """A command that is broken. `make` makes what it removes, on a host that has the state after it."""
+
+    name: str
+    argv: list
+    make: Callable = field(default=lambda host: None)
+    finishes: bool = False  # what died behind its commit point is finished
+    changes: int = 1  # calls to ZFS that its main thread makes at most once it changes something
+    take_back: str = "true"  # by hand, when it went through where it should have been undone
+
+    def plan(self, host):
+        return host.run(*self.argv, "--dry-run", "--json").json
+
+
+def _make_victim(host):
+    host.run("kvm-clone", "-q", "parent", "victim")
+    host.run("virsh", "autostart", "victim")
+
+
+COMMANDS = {
+    command.name: command
+    for command in [
+        Command("create", ["kvm-create", "new", "--no-start", "--disk", "1", "--disk", "data=1", "--ram", "256",
+                           "--cpus", "1", "--firmware", "bios", "--hostname", "new.example"],
+                changes=5, take_back="kvm-delete -q --yes new"),
+        Command("clone", ["kvm-clone", "source", "copy-1", "copy-2"],
+                changes=4, take_back="kvm-delete -q --yes copy-1 copy-2"),
+        Command("snap", ["kvm-snap", "edited", "snap", "monday"],
+                take_back="kvm-snap -q edited delete monday --yes"),
+        Command("snap-delete", ["kvm-snap", "parent", "delete", "doomed", "--yes"],
+                lambda host: host.run("kvm-snap", "-q", "parent", "snap", "doomed"), True, 2),
+        Command("delete", ["kvm-delete", "victim", "--yes"], _make_victim, True, 5),
+        Command("adopt", ["kvm-adopt", "legacy", "--yes"], changes=3),
+    ]
+}
+
+
+def prepare(host):
+    """What all commands work on; each leaves the others' alone."""
+    for name in ("parent", "source", "edited"):
+        host.create(name, "-q", tpm=True)
+        host.sh(f"uuid=$(virsh domuuid {name}); mkdir -p {TPM}/$uuid/tpm2; echo {name} >{TPM}/$uuid/tpm2/tpm2-00.permall")
+    host.run("virsh", "desc", "edited", "--config", "--new-desc", "edited by hand")
+    host.sh(f"zfs create -s -V 1G {ROOT}/disk-of-legacy; mkdir -p {TPM}/{LEGACY_UUID}/tpm2; "
+            f"echo secret >{TPM}/{LEGACY_UUID}/tpm2/tpm2-00.permall; udevadm settle")
+    host.write("/tmp/legacy.xml", LEGACY)
+    host.run("virsh", "define", "/tmp/legacy.xml")
+    # The first snapshot of a machine saves its definition as libvirt words it.
+    for name in ("parent", "source"):
+        host.run("kvm-snap", "-q", name, "snap", "first")
+        host.run("kvm-snap", "-q", name, "delete", "first", "--yes")
+    TRIALS.clear()
+
+
+def strace(inject, argv, *, path=None):
+    """The command under strace with one injection into its main thread; with a path, only calls on it count.
+    Not --seccomp-bpf: with it, strace 6.1 delivers no signals."""
+    call = inject.split(":")[0]
+    return ["strace", "-qq", "-o", "/tmp/strace", *(["-P", path] if path else []), "-e", f"trace={call}",
+            "-e", f"inject={inject}", *argv]
+
+
+def count_calls(host, call, argv, path=None):
+    """How often the command's main thread makes this call when nothing is broken; argv must change nothing."""
+    host.run("strace", "-qq", "-o", "/tmp/strace", "-e", f"trace={call}", *(["-P", path] if path else []), *argv,
+             check=False)
+    return int(host.sh(f"grep -c '^{call}(' /tmp/strace || true"))
+
+
+def background(host, argv):
+    """Starts a command on the host, detached from us. Its status and output come to /tmp/job."""
+    script = f"echo $$ >/tmp/job/pid; {shlex.join(argv)} >/tmp/job/out 2>/tmp/job/err; echo $? >/tmp/job/rc"
+    host.sh(f"rm -rf /tmp/job; mkdir /tmp/job; setsid bash -c {shlex.quote(script)} </dev/null >/dev/null 2>&1 &")
+
+
+def end_background(host):
+    host.sh("kill -- -$(cat /tmp/job/pid)")
+
+
+def background_status(host, timeout=120):
+    """Waits for it; its exit status and what it said."""
+    host.sh(f"for i in $(seq {timeout * 5}); do [ -s /tmp/job/rc ] && exit; sleep 0.2; done; exit 1",
+            timeout=timeout + 30)
+    return int(host.read("/tmp/job/rc")), host.read("/tmp/job/out") + host.read("/tmp/job/err")
+
+
+def await_record(host, records, timeout=60):
+    """Waits until a journal holds this many records."""
+    host.sh(f"for i in $(seq {timeout * 5}); do "
+            f"[ \"$(cat {JOURNAL}/*.json 2>/dev/null | wc -l)\" -ge {records} ] && exit; sleep 0.2; done; exit 1",
+            timeout=timeout + 30)
+
+
+def journal_entries(host):
+    return int(host.sh(f"find {JOURNAL} -name '*.json' | wc -l"))
+
+
+def generator(*words):
+    """Random numbers for one test: the same with the same KLD_SEED, whatever other tests run."""
+    return random.Random(f"{SEED} {' '.join(map(str, words))}")
+
+
+def sample(request, what, population, size=1):
+    """All of them with --soak, else a few, chosen by the printed seed."""
+    population = list(population)
+    if request.config.getoption("--soak") or len(population) <= size:
+        return population
+    chosen = sorted(generator(what).sample(population, size))
+    print(f"KLD_SEED={SEED}: {what}: {chosen} of {len(population)}")
+    return chosen
+
+
+class Table:
+    """What came of each fault: command × fault × outcome. Written as a table by a soak run."""
+
+    def __init__(self):
+        self.outcomes = collections.defaultdict(collections.Counter)
+
+    def add(self, command, fault, outcome):
+        self.outcomes[command, fault][outcome] += 1
+
+    def text(self):
+        words = ["untouched", "undone", "finished"]
+        lines = ["| command | fault | points | " + " | ".join(words) + " |",
+                 "|---|---|---|" + "---|" * len(words)]
+        for (command, fault), counts in sorted(self.outcomes.items()):
+            cells = [str(counts[word] or "") for word in words]
+            lines.append(f"| {command} | {fault} | {sum(counts.values())} | " + " | ".join(cells) + " |")
+        return "\n".join(lines) + "\n"
+
+    def write(self):
+        print(f"\n{self.text()}")
+        if os.environ.get("KLD_WRITE_TABLE") == "1":
+            (REPOSITORY / "bench" / "FAULTS.md").write_text(
+                "# What came of each fault\n\nWritten by `pytest --soak tests/lab/test_faults.py` with `KLD_WRITE_TABLE=1`. "
+                "Each point is one run on a real host, compared afterwards: name, guid, origin and local properties of "
+                "all datasets, and the XML of all domains. *untouched*: it was refused before its first change; "
+                "*undone*: the state is the one before; *finished*: the one after.\n\n" + self.text())
+
+
+TABLE = Table()
+
+
+class Trial:
+    """A command that is broken again and again: knows the states before and after, as multisets of lines."""
+
+    def __init__(self, host, command):
+        self.host, self.command = host, command
+        self.without = collections.Counter(host.state())
+        self.make()
+        self.plan = command.plan(host)
+        self.commit = self.plan["commit"]
+        self.records = range(1, 2 + len(self.plan["steps"]))
+
+    def make(self):
+        self.command.make(self.host)
+        self.before = collections.Counter(self.host.state()) if self.command.finishes else self.without
+
+    def is_undone(self, record):
+        """Of a run that died when `record` was written."""
+        return record - 2 < self.commit
+
+    def settle(self, fault, *, recover=None):
+        """Recovers what is left, and compares. True when it was undone. Afterwards everything is as before."""
+        left = journal_entries(self.host)
+        if recover is not None:
+            recover()
+        elif left:
+            result = self.host.run("kld", "recover", "--json")
+            assert [entry["result"] for entry in result.json] in (["undone"], ["finished"]), result
+        assert journal_entries(self.host) == 0
+        now = collections.Counter(self.host.state())
+        if self.command.finishes and now == self.without:
+            TABLE.add(self.command.name, fault, "finished")
+            self.make()
+            return False
+        assert now == self.before, self.differences(now)
+        TABLE.add(self.command.name, fault, "undone" if left else "untouched")
+        return True
+
+    def differences(self, now):
+        """From the state that is nearer."""
+        nearest = min((self.before, self.without), key=lambda state: ((now - state) + (state - now)).total())
+        lines = [f"from the state {'before' if nearest is self.before else 'after'}:"]
+        lines += [f"+ {line}" for line in sorted((now - nearest).elements())]
+        lines += [f"- {line}" for line in sorted((nearest - now).elements())]
+        return "\n".join(lines)
+
+    def take_back(self):
+        """The command went through; by hand to the state before."""
+        self.host.sh(self.command.take_back)
+        if self.command.finishes:
+            self.make()
+
+
+TRIALS = {}
+
+
+def trial_of(host, command):
+    """The trial of this command on the host that the module shares."""
+    # Those that remove something take back what they made, so that the others' states stay.
+    for other in [name for name in TRIALS if name != command.name]:
+        if TRIALS.pop(other).command.finishes:
+            host.run(*COMMANDS[other].argv)
+    if command.name not in TRIALS:
+        TRIALS[command.name] = Trial(host, command)
+    return TRIALS[command.name]

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""kvm-adopt: libvirt's machines on zvols, and machines that libvirt lost, into the layout."""
+
+import pytest
+from host import ROOT, STATE, TPM
+
+pytestmark = pytest.mark.soak
+
+NVRAM = "/var/lib/libvirt/qemu/nvram"
+FORGET = """
+    systemctl stop libvirtd.service libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket
+    rm -f /etc/libvirt/qemu/*.xml /etc/libvirt/qemu/autostart/*.xml
+    systemctl start libvirtd.socket libvirtd.service
+"""
+
+
+def test_by_hand_with_firmware_and_tpm(host):
+    """Two disks, one of them nested; UEFI variables and TPM where libvirt puts them."""
+    host.sh(f"zfs create {ROOT}/old; zfs create -s -V 64M {ROOT}/old/disk0; zfs create -s -V 64M {ROOT}/swap; "
+            "udevadm settle")
+    host.fill("old/disk0", mib=2)
+    host.define("legacy", f"/dev/zvol/{ROOT}/old/disk0", f"/dev/zvol/{ROOT}/swap",
+                os=f"<nvram>{NVRAM}/legacy_VARS.fd</nvram>",
+                devices="<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>")
+    uuid = host.uuid("legacy")
+    host.sh(f"mkdir -p {NVRAM} {TPM}/{uuid}/tpm2; echo variables >{NVRAM}/legacy_VARS.fd; "
+            f"echo sealed >{TPM}/{uuid}/tpm2/marker; chown -R tss:tss {TPM}/{uuid}/tpm2; virsh autostart legacy")
+    guids = host.property("old/disk0", "guid"), host.property("swap", "guid")
+    content = host.checksum(f"/dev/zvol/{ROOT}/old/disk0", 64)
+
+    # Not a machine yet: listed, and left alone by the rest.
+    assert host.kvm_list()["legacy"]["adopted"] is False
+    for command in (["kvm-delete", "legacy", "--yes"], ["kvm-clone", "legacy", "copy"], ["kvm-snap", "legacy"],
+                    ["kvm-snap", "legacy", "list"]):
+        host.refuses(*command, says=f"domain 'legacy' is not a machine of {ROOT} yet", hint="kvm-adopt legacy")
+
+    # Shown, asked, then done.
+    host.refuses("kvm-adopt", "legacy", says=["To take in 'legacy':", f"{ROOT}/legacy"], hint="--yes")
+    with host.assert_unchanged():
+        host.run("kvm-adopt", "legacy", "--dry-run")
+    host.run("kvm-adopt", "legacy", "--yes")
+    host.assert_datasets("""
+        .state
+        .state/legacy
+        .state/legacy/tpm
+        legacy
+        legacy-vdb
+        old
+    """)
+    assert (host.property("legacy", "guid"), host.property("legacy-vdb", "guid")) == guids, "not the same volumes"
+    assert host.checksum(f"/dev/zvol/{ROOT}/legacy", 64) == content
+    assert host.property("legacy", "com.kldload:machine", "com.kldload:disk") == ("legacy", "root")
+    assert host.property("legacy-vdb", "com.kldload:machine", "com.kldload:disk") == ("legacy", "vdb")
+    assert host.sh(f"cat {STATE}/legacy/uefi_VARS.fd {TPM}/{uuid}/tpm2/marker") == "variables\nsealed"
+    assert host.sh(f"stat -c '%U %a' {TPM}/{uuid}/tpm2/marker") == "tss 644"
+    assert host.property(".state/legacy/tpm", "mountpoint", "mounted") == (f"{TPM}/{uuid}", "yes")
+    assert host.sh(f"ls {NVRAM}") == "", "the variables are there twice"
+    domain = host.definition("legacy")
+    assert domain.findtext("uuid") == uuid
+    assert domain.findtext("os/nvram") == f"{STATE}/legacy/uefi_VARS.fd"
+    assert [source.get("dev") for source in domain.findall("devices/disk/source")] == \
+        [f"/dev/zvol/{ROOT}/legacy", f"/dev/zvol/{ROOT}/legacy-vdb"]
+    assert host.kvm_list()["legacy"]["autostart"] is True
+    again = host.run("kvm-adopt", "legacy", "--yes", check=False)
+    assert again.rc == 3 and "in the layout already" in again.err
+
+    # A machine like any other from now on.
+    host.run("kvm-clone", "legacy", "copy")
+    assert host.sh(f"cat {STATE}/copy/uefi_VARS.fd {TPM}/{host.uuid('copy')}/tpm2/marker") == "variables\nsealed"
+    host.run("kvm-delete", "copy", "legacy", "--yes")
+    host.assert_datasets(".state\nold")
+    assert host.sh(f"find {STATE} {TPM} -mindepth 1") == ""
+
+
+def test_made_by_virt_install(host):
+    host.sh(f"zfs create -s -V 64M {ROOT}/vi; udevadm settle; virt-install --name vi --memory 128 --vcpus 1 "
+            f"--disk path=/dev/zvol/{ROOT}/vi,format=raw --import --graphics none --noautoconsole "
+            "--osinfo detect=off,require=off --print-xml >/root/vi.xml; virsh define /root/vi.xml", timeout=300)
+    host.run("virsh", "start", "vi", "--paused")
+    host.refuses("kvm-adopt", "vi", "--yes", says="machine 'vi' is paused", hint="virsh shutdown")
+    host.run("virsh", "destroy", "vi")
+    host.run("kvm-adopt", "--all", "--yes")
+    host.assert_datasets("""
+        .state
+        .state/vi
+        vi
+    """)
+    host.run("kvm-clone", "vi", "copy", "--start")
+    assert host.domains() == {"vi": "shut off", "copy": "running"}
+
+
+def test_after_libvirt_was_reinstalled(host):
+    """--all defines from the state filesystems what a new libvirt does not know, and takes in what it can."""
+    host.create("web", "--user", "ann", tpm=True)
+    host.run("kvm-clone", "web", "web-1")
+    # Clones save their definition, so that it is as libvirt prints it.
+    host.run("kvm-snap", "web-1", "snap", "one")
+    definitions = {name: host.xml(name) for name in ("web", "web-1")}
+    before = host.datasets()
+    host.sh(FORGET)
+    assert {name: row["state"] for name, row in host.kvm_list().items()} == {"web": "no domain", "web-1": "no domain"}
+    host.refuses("kvm-clone", "web", "copy", says="libvirt does not know it", hint="kvm-adopt web")
+    host.run("kvm-adopt", "--all", "--yes")
+    assert host.datasets() == before
+    assert {name: host.xml(name) for name in definitions} == definitions
+    assert host.domains() == {"web": "shut off", "web-1": "shut off"}
+    assert host.run("kvm-adopt", "--all", "--yes").err.strip() == "Nothing to adopt."
+    host.run("virsh", "start", "web")
+    host.run("virsh", "destroy", "web")
+    host.run("kvm-delete", "web-1", "web", "--yes")
+    host.assert_datasets(".state")
+
+
+# ---- What cannot come in ----
+
+
+def prepare(host):
+    host.create("web")
+    host.sh(f"""
+        zfs create -s -V 64M vmpool/outside
+        for volume in one two held; do zfs create -s -V 64M {ROOT}/$volume; done
+        qemu-img create -q -f qcow2 /var/lib/libvirt/images/file.qcow2 64M
+        udevadm settle
+    """)
+    host.define("on-file", "/var/lib/libvirt/images/file.qcow2")
+    host.define("on-outside", "/dev/zvol/vmpool/outside")
+    host.define("half", f"/dev/zvol/{ROOT}/one", "/var/lib/libvirt/images/file.qcow2")
+    host.define("thief", f"/dev/zvol/{ROOT}/web")
+    host.define("left", f"/dev/zvol/{ROOT}/two")
+    host.define("right", f"/dev/zvol/{ROOT}/two")
+    host.define("diskless")
+    host.define("missing", f"/dev/zvol/{ROOT}/never-there")
+
+
+@pytest.mark.module_state(prepare=prepare)
+def test_refused(host):
+    host.refuses_all([
+        (["kvm-adopt", "on-file", "--yes"], 3, "is not a zvol"),
+        (["kvm-adopt", "on-outside", "--yes"], 3, f"lies outside {ROOT}"),
+        (["kvm-adopt", "half", "--yes"], 3, "vdb: /var/lib/libvirt/images/file.qcow2 is not a zvol"),
+        (["kvm-adopt", "thief", "--yes"], 3, "web"),
+        (["kvm-adopt", "left", "--yes"], 3, "is a disk of domain 'right', too"),
+        (["kvm-adopt", "missing", "--yes"], 3, "there is no volume"),
+        (["kvm-adopt", "diskless", "--yes"], 3, "no disk to take in"),
+        (["kvm-adopt", "nobody", "--yes"], 3, "nobody"),
+        (["kvm-adopt", "web", "--yes"], 3, "in the layout already"),
+        (["kvm-adopt"], 2, "name machines, or give --all"),
+        (["kvm-adopt", "web", "--all"], 2, "name machines, or give --all"),
+    ])

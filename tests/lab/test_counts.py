@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gates that do not wander with the machine they run on: processes started and calls made to libvirt, in one run.
+
+`docs/architecture.md` names the processes; a new one here must be named there first."""
+
+import re
+
+import pytest
+
+FEW, MANY = 5, 60
+
+
+def prepare(host):
+    host.create("golden", "-q", tpm=True)
+    grow(host, FEW)
+
+
+def grow(host, machines):
+    """So many clones of golden."""
+    there = len(host.domains()) - 1
+    if there < machines:
+        host.run("kvm-clone", "-q", "golden", *(f"m-{number}" for number in range(there, machines)), timeout=1800)
+
+
+pytestmark = [pytest.mark.module_state(prepare=prepare), pytest.mark.soak]
+
+
+def processes(host, *argv):
+    """What it starts, by name and the words that say what is done, sorted; the command itself left out."""
+    host.run("strace", "-f", "-qq", "--seccomp-bpf", "-s", "200", "-e", "trace=execve", "-e", "status=successful",
+             "-o", "/tmp/execve", *argv, timeout=600)
+    found = []
+    for line in host.read("/tmp/execve").splitlines()[1:]:
+        words = re.search(r'execve\("[^"]*", \[(.*)\]', line)
+        assert words, line
+        name, *rest = re.findall(r'"([^"]*)"', words[1])
+        kind = [rest[at + 1] for at, word in enumerate(rest) if word == "-t"]
+        found.append(" ".join([name.rsplit("/", 1)[-1], *rest[:1], *kind]))
+    return sorted(found)
+
+
+def libvirt_calls(host, *argv):
+    """Calls that its client sends: libvirt's own log of the protocol."""
+    host.run(*argv, timeout=600, env={"LIBVIRT_LOG_FILTERS": "1:rpc.netclient", "LIBVIRT_LOG_OUTPUTS": "1:file:/tmp/rpc"})
+    calls = int(host.sh("grep -c RPC_CLIENT_MSG_TX_QUEUE /tmp/rpc || true"))
+    host.sh("rm /tmp/rpc")
+    assert calls > 0, "libvirt's log has no calls"
+    return calls
+
+
+LIST = "zfs list filesystem,volume"
+SNAPSHOTS = "zfs list snapshot"
+
+
+def test_kvm_clone_starts_only_the_listings(host):
+    # What it reads; everything that it changes, it does itself.
+    assert set(processes(host, "kvm-clone", "-q", "golden", "counted-1")) <= {LIST, SNAPSHOTS}
+    assert len(processes(host, "kvm-clone", "-q", "golden", "counted-2")) <= 2
+    host.run("kvm-delete", "-q", "counted-1", "counted-2", "--yes")
+
+
+def test_kvm_clone_starts_no_more_for_many(host):
+    one = processes(host, "kvm-clone", "-q", "golden", "counted")
+    ten = processes(host, "kvm-clone", "-q", "golden", "--count", "10", "--prefix", "counted-")
+    assert ten == one
+    host.run("kvm-delete", "-q", "--yes", "counted", *(f"counted-{number}" for number in range(1, 11)))
+
+
+def test_kvm_clone_of_a_machine_makes_as_many_calls_beside_many(host):
+    few = libvirt_calls(host, "kvm-clone", "-q", "golden", "counted")
+    ten = libvirt_calls(host, "kvm-clone", "-q", "golden", "--count", "10", "--prefix", "counted-")
+    host.run("kvm-delete", "-q", "--yes", "counted", *(f"counted-{number}" for number in range(1, 11)))
+    # One more define and its free for each further clone.
+    assert (ten - few) % 9 == 0 and (ten - few) // 9 <= 2, (few, ten)
+    print(f"libvirt calls: {few} for one clone, {ten} for ten")
+    grow(host, MANY)
+    try:
+        assert libvirt_calls(host, "kvm-clone", "-q", "golden", "counted") == few
+    finally:
+        host.run("kvm-delete", "-q", "--yes", "counted")
+
+
+def list_counts(host):
+    return processes(host, "kvm-list"), libvirt_calls(host, "kvm-list")
+
+
+def test_kvm_list_asks_as_much_for_many_machines(host):
+    few = list_counts(host)
+    assert few[0] == [LIST], few
+    grow(host, MANY)
+    assert list_counts(host) == few
+    assert len(host.kvm_list()) == MANY + 1
+
+
+@pytest.mark.soak
+def test_kvm_list_asks_as_much_for_500_machines(host):
+    few = list_counts(host)
+    for machines in range(100, 501, 100):
+        grow(host, machines)
+    assert list_counts(host) == few
+    assert len(host.kvm_list()) == 501
+
+
+def test_kvm_snap_starts_only_the_listings(host):
+    started = processes(host, "kvm-snap", "-q", "golden", "snap", "counted")
+    assert set(started) <= {LIST, SNAPSHOTS} and len(started) <= 2, started
+    host.run("kvm-snap", "golden", "delete", "counted", "--yes")
+
+
+def test_kvm_create_starts_only_the_listings(host):
+    started = processes(host, "kvm-create", "counted", "-q", "--no-start", "--disk", "1", "--ram", "256", "--firmware",
+                        "bios")
+    assert set(started) <= {LIST, "zpool list"} and len(started) <= 2, started
+    host.run("kvm-delete", "-q", "counted", "--yes")

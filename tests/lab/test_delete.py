@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""kvm-delete: what goes, what hangs on it, what stands in the way."""
+
+import time
+
+import pytest
+from host import ROOT, STATE, TPM
+
+pytestmark = pytest.mark.soak
+
+NOTHING = ".state"
+
+
+def left_behind(host):
+    """Everything of machines that should be gone: definitions, files, mounts, devices."""
+    return host.sh(f"""
+        udevadm settle
+        virsh -q list --all --name | sed '/^$/d'
+        find {STATE} {TPM} /var/lib/libvirt/qemu/nvram /var/lib/libvirt/qemu/save /etc/libvirt/qemu/autostart \\
+          /dev/zvol/{ROOT} -mindepth 1 2>/dev/null || true
+        find /etc/libvirt/qemu -maxdepth 1 -name '*.xml'
+    """)
+
+
+def test_everything_goes(host):
+    host.run("kvm-create", "web", "--no-start", "--disk", "64M", "--disk", "data=64M", "--ram", "256", "--user", "ann",
+             "--autostart")
+    host.sh(f"echo sealed >{TPM}/{host.uuid('web')}/marker; echo variables >{STATE}/web/uefi_VARS.fd")
+    host.run("kvm-snap", "web", "snap", "one")
+    asked = host.refuses("kvm-delete", "web", says=["nobody is there to ask", "machine 'web' (shut off)",
+                                                    f"{ROOT}/web (", f"{ROOT}/web-data (", "1 snapshot", "in all"],
+                         hint="--yes")
+    assert f"{ROOT}/.state/web/tpm (" in asked.err
+    with host.assert_unchanged():
+        planned = host.run("kvm-delete", "web", "--dry-run").out
+        said = host.sh("script -qec 'kvm-delete web' /dev/null", check=False, input="n\n")
+        assert said.rc == 3 and "not confirmed" in said.out
+    # Undefined last but one, destroyed last.
+    assert planned.index("virsh undefine") < planned.index("zfs destroy")
+    assert "--keep-nvram" in planned and "--keep-tpm" in planned
+    host.run("kvm-delete", "web", "--yes")
+    host.assert_datasets(NOTHING)
+    assert left_behind(host) == ""
+
+
+def test_dependent_clones(host):
+    host.create("golden")
+    host.run("kvm-snap", "golden", "snap", "base")
+    host.run("kvm-clone", "golden", "web-1", "web-2")
+    host.run("kvm-clone", "golden", "old", "--snap", "base")
+    host.run("kvm-clone", "web-1", "grandchild")
+    clone = host.snapshots("golden")[1]
+    refused = host.refuses("kvm-delete", "golden", "--yes", says=[
+        "'golden' has machines cloned from it",
+        f"{ROOT}/web-1, machine 'web-1', (from {ROOT}/golden@{clone})",
+        f"{ROOT}/web-2, machine 'web-2', (from {ROOT}/golden@{clone})",
+        f"{ROOT}/old, machine 'old', (from {ROOT}/golden@base)",
+        f"'zfs promote {ROOT}/web-1' would move to it: {ROOT}/golden@base, {ROOT}/golden@{clone}"])
+    assert f"{ROOT}/old, {ROOT}/web-2 would then hang on it" in refused.err or \
+        f"{ROOT}/web-2, {ROOT}/old would then hang on it" in refused.err
+    assert f"'zfs promote {ROOT}/old' would move to it: {ROOT}/golden@base\n" in refused.err
+    host.refuses("kvm-delete", "golden", "web-1", "--yes", says="grandchild")
+
+    # A clone that nobody manages holds it, too.
+    host.run("zfs", "clone", f"{ROOT}/golden@base", "vmpool/elsewhere")
+    host.refuses("kvm-delete", "golden", "web-1", "web-2", "old", "grandchild", "--yes", says="vmpool/elsewhere")
+    host.run("zfs", "destroy", "vmpool/elsewhere")
+
+    # The snapshot a clone hangs on goes with its last user, if it is ours.
+    host.run("kvm-delete", "web-2", "--yes")
+    assert host.snapshots("golden") == ["base", clone]
+    host.run("kvm-delete", "old", "--yes")
+    assert host.snapshots("golden") == ["base", clone], "made by hand: not ours to remove"
+    host.run("kvm-delete", "grandchild", "--yes")
+    host.assert_datasets("""
+        .state
+        .state/golden
+        .state/golden@base
+        .state/golden@clone-T1
+        .state/web-1 of .state/golden@clone-T1
+        golden
+        golden@base
+        golden@clone-T1
+        web-1 of golden@clone-T1
+    """)
+    # A hold keeps it, and another name or mark would, too.
+    host.run("zfs", "hold", "mine", f"{ROOT}/golden@{clone}")
+    host.run("kvm-clone", "golden", "web-2")
+    host.run("kvm-delete", "web-1", "web-2", "--yes")
+    assert clone in host.snapshots("golden")
+    host.run("zfs", "release", "mine", f"{ROOT}/golden@{clone}")
+    host.run("kvm-clone", "golden", "web-3")
+    assert host.property("web-3", "origin") == f"{ROOT}/golden@{clone}"
+    host.run("zfs", "set", "com.kldload:by=hand", f"{ROOT}/golden@{clone}")
+    host.run("kvm-delete", "web-3", "--yes")
+    assert clone in host.snapshots("golden")
+
+    # With all its clones in one command, whatever their order.
+    host.run("zfs", "set", "com.kldload:by=clone", f"{ROOT}/golden@{clone}")
+    host.run("kvm-clone", "golden", "a", "b")
+    host.run("kvm-clone", "b", "c")
+    result = host.run("kvm-delete", "golden", "a", "b", "c", "--yes")
+    assert "golden, a, b, c and all storage removed" in result.out
+    host.assert_datasets(NOTHING)
+    assert left_behind(host) == ""
+
+
+def test_last_user_takes_the_snapshot_along(host):
+    host.create("golden", tpm=True)
+    host.run("kvm-clone", "golden", "web-1", "web-2")
+    host.run("kvm-delete", "web-1", "--yes")
+    assert len(host.snapshots("golden")) == 1
+    host.run("kvm-delete", "web-2", "--yes")
+    host.assert_datasets("""
+        .state
+        .state/golden
+        .state/golden/tpm
+        golden
+    """)
+    # After a promotion by hand the golden machine is the clone; all still goes.
+    host.run("kvm-clone", "golden", "heir")
+    for dataset in ("heir", ".state/heir", ".state/heir/tpm"):
+        host.run("zfs", "promote", f"{ROOT}/{dataset}")
+    host.refuses("kvm-delete", "heir", "--yes", says="machine 'golden'")
+    host.run("kvm-delete", "golden", "--yes")
+    host.run("kvm-delete", "heir", "--yes")
+    host.assert_datasets(NOTHING)
+    assert left_behind(host) == ""
+
+
+def test_running(host):
+    host.create("web", tpm=True)
+    host.start("web")
+    host.refuses("kvm-delete", "web", "--yes", says="machine 'web' is running", hint="--force")
+    host.run("kvm-delete", "web", "--yes", "--force")
+    host.assert_datasets(NOTHING)
+    assert left_behind(host) == ""
+
+
+def test_in_the_way(host):
+    host.create("web")
+    host.create("web-b")
+    host.run("kvm-snap", "web", "snap", "held")
+    host.run("zfs", "hold", "mine", f"{ROOT}/.state/web@held")
+    host.refuses("kvm-delete", "web", "--yes", says=f"'{ROOT}/.state/web@held' is held", hint="zfs holds")
+    host.run("zfs", "release", "mine", f"{ROOT}/.state/web@held")
+
+    # A disk that another domain uses as well.
+    host.run("virsh", "attach-disk", "web-b", f"/dev/zvol/{ROOT}/web", "vdb", "--config")
+    host.refuses("kvm-delete", "web", "--yes", says="a disk of domain 'web-b', too", hint="virsh detach-disk")
+    host.run("virsh", "detach-disk", "web-b", "vdb", "--config")
+
+    # Who has the device open is waited for, then named; all is as before.
+    before = host.state()
+    host.sh(f"nohup setsid sleep 600 <>/dev/zvol/{ROOT}/web >/dev/null 2>&1 & echo $! >/root/holder")
+    pid = host.sh("cat /root/holder")
+    began = time.monotonic()
+    result = host.run("kvm-delete", "web", "--yes", check=False)
+    took = time.monotonic() - began
+    assert result.rc == 1 and len(result.errors) == 1, result
+    assert f"{ROOT}/web" in result.errors[0] and "sleep" in result.errors[0] and pid in result.errors[0], result
+    assert "Everything done so far was undone." in result.err
+    assert 5 <= took < 60, took
+    host.assert_same(before)
+    # Gone within the five seconds: no error.
+    host.sh(f"kill {pid}; nohup setsid sleep 2 <>/dev/zvol/{ROOT}/web >/dev/null 2>&1 &")
+    host.run("kvm-delete", "web", "web-b", "--yes")
+    host.assert_datasets(NOTHING)
+    assert left_behind(host) == ""
+
+    host.refuses("kvm-delete", "web", "--yes", says="no machine 'web'")
+
+
+def test_what_libvirt_keeps(host):
+    """Managed save, libvirt's own snapshots and checkpoints, block jobs, transient domains."""
+    host.create("web", tpm=True)
+    host.start("web")
+    host.run("virsh", "managedsave", "web")
+    host.refuses("kvm-delete", "web", "--yes", says="managed save image", hint="--discard-saved")
+    # A snapshot of it says what it is.
+    host.run("kvm-snap", "web", "snap", "asleep")
+    assert host.property("web@asleep", "com.kldload:consistency") == "saved"
+    host.run("kvm-delete", "web", "--yes", "--discard-saved")
+    host.assert_datasets(NOTHING)
+    assert left_behind(host) == ""
+
+    # A snapshot by libvirt, of the definition alone: made so, as internal ones want qcow2.
+    host.create("web")
+    host.write("/root/snapshot.xml", f"<domainsnapshot><name>theirs</name><state>shutoff</state>"
+               f"<creationTime>1700000000</creationTime><memory snapshot='no'/><disks><disk name='vda' snapshot='no'/>"
+               f"</disks>{host.xml('web')}</domainsnapshot>")
+    host.run("virsh", "snapshot-create", "web", "/root/snapshot.xml", "--redefine")
+    for command in (["kvm-delete", "web", "--yes"], ["kvm-clone", "web", "copy"], ["kvm-snap", "web"]):
+        host.refuses(*command, says="snapshots of libvirt's own", hint="virsh snapshot-list")
+    host.run("virsh", "snapshot-delete", "web", "theirs", "--metadata")
+
+    # A block job: a copy of the running disk that never ends.
+    host.start("web")
+    host.sh("truncate -s 1G /var/lib/libvirt/images/mirror.raw; virsh blockcopy web vda "
+            "/var/lib/libvirt/images/mirror.raw --format raw --reuse-external --transient-job")
+    for command in (["kvm-delete", "web", "--yes", "--force"], ["kvm-clone", "web", "copy"], ["kvm-snap", "web"]):
+        host.refuses(*command, says=["a block job is running", "vda"], hint="virsh blockjob")
+    host.run("virsh", "blockjob", "web", "vda", "--abort")
+
+    # A checkpoint cannot be made on raw disks; its definition can be there all the same.
+    host.write("/root/checkpoint.xml", f"<domaincheckpoint><name>theirs</name><creationTime>1700000000</creationTime>"
+               f"<disks><disk name='vda' checkpoint='no'/></disks>{host.xml('web')}</domaincheckpoint>")
+    made = host.run("virsh", "checkpoint-create", "web", "/root/checkpoint.xml", "--redefine", check=False)
+    if made.rc == 0:
+        host.refuses("kvm-delete", "web", "--yes", "--force", says="checkpoints of libvirt's own",
+                     hint="virsh checkpoint-list")
+        host.run("virsh", "checkpoint-delete", "web", "theirs", "--metadata")
+    host.run("virsh", "destroy", "web")
+
+    # A transient domain of that name.
+    xml = host.xml("web")
+    host.run("virsh", "undefine", "web", "--keep-tpm")
+    host.write("/root/web.xml", xml)
+    host.run("virsh", "create", "/root/web.xml")
+    for command in (["kvm-delete", "web", "--yes", "--force"], ["kvm-clone", "web", "copy"], ["kvm-snap", "web"]):
+        host.refuses(*command, says="is a transient domain", hint="virsh define")
+    host.run("virsh", "destroy", "web")
+    # Datasets without a domain can be deleted.
+    host.run("kvm-delete", "web", "--yes")
+    host.assert_datasets(NOTHING)

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands that are killed, interrupted and made to fail at every point: the host is as before, or as after."""
+
+import pytest
+from faults import COMMANDS, KILLED, TABLE, await_record, background, background_status, count_calls, \
+    end_background, generator, journal_entries, prepare, sample, strace, trial_of
+from host import JOURNAL, ROOT, STATE, lab
+
+pytestmark = [pytest.mark.module_state(prepare=prepare), pytest.mark.soak]
+
+every_command = pytest.mark.parametrize("command", COMMANDS.values(), ids=lambda command: command.name)
+
+
+def kill_at(host, command, record):
+    result = host.run(*strace(f"fdatasync:signal=KILL:when={record}", command.argv), check=False)
+    assert result.rc in KILLED, f"record {record}: {result}"
+    # What is killed before its header has a name has begun nothing.
+    assert journal_entries(host) == (0 if record == 1 else 1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def table():
+    yield
+    TABLE.write()
+
+
+@every_command
+def test_killed_at_a_record(host, request, command):
+    trial = trial_of(host, command)
+    for record in sample(request, f"kill {command.name}", trial.records):
+        kill_at(host, command, record)
+        assert trial.settle("kill -9") == trial.is_undone(record), f"record {record}"
+
+
+@every_command
+def test_interrupted(host, request, command):
+    trial = trial_of(host, command)
+    signals = ["INT", "TERM", "HUP"]
+    # Seen before the next step: that one must stand before the commit point.
+    for record in sample(request, f"interrupt {command.name}", range(1, 1 + trial.commit)):
+        for signal in sample(request, f"signal {command.name}", signals):
+            result = host.run(*strace(f"fdatasync:signal={signal}:when={record}", command.argv), check=False)
+            assert result.rc == 130, f"record {record}: {result}"
+            assert "interrupted" in result.err
+            assert trial.settle(f"SIG{signal}")
+
+
+@every_command
+def test_a_zfs_call_fails(host, request, command):
+    trial = trial_of(host, command)
+    # A dry run makes all the calls that look; those behind them change something.
+    looking = count_calls(host, "ioctl", [*command.argv, "--dry-run"], "/dev/zfs")
+    for call in sample(request, f"ioctl {command.name}", range(looking + 1, looking + 1 + command.changes)):
+        result = host.run(*strace(f"ioctl:error=EIO:when={call}", command.argv, path="/dev/zfs"), check=False)
+        if result.rc == 0:  # it makes no such call
+            trial.take_back()
+            continue
+        assert result.rc in (1, 3, 4), f"call {call}: {result}"
+        assert result.errors, result
+        assert journal_entries(host) == (1 if result.rc == 4 else 0), result
+        assert trial.settle("ZFS call fails") or command.finishes, f"call {call}"
+
+
+FAILING = ["mount:error=EIO:when=1", "fsync:error=EIO:when=2", "fsync:error=ENOSPC:when=1", "rename:error=EIO:when=1",
+           "linkat:error=ENOSPC:when=1", "linkat:error=ENOSPC:when=2", "fdatasync:error=ENOSPC:when=1",
+           "fdatasync:error=EIO:when=4"]
+
+
+@pytest.mark.parametrize("name", ["clone", pytest.param("create", marks=pytest.mark.soak)])
+def test_a_system_call_fails(host, request, name):
+    command = COMMANDS[name]
+    trial = trial_of(host, command)
+    for fault in sample(request, f"system calls {name}", FAILING, 3):
+        result = host.run(*strace(fault, command.argv), check=False)
+        if result.rc == 0:
+            # Where the sync of a directory fails, nothing is lost.
+            assert fault.startswith("fsync"), result
+            trial.take_back()
+            continue
+        assert result.rc in (1, 3), f"{fault}: {result}"
+        assert result.errors, result
+        assert trial.settle(fault.split(":when")[0].replace(":error=", " "))
+
+
+def test_recovered_by_the_next_command(host):
+    command = COMMANDS["clone"]
+    trial = trial_of(host, command)
+    record = generator("next").choice(trial.records[1:])
+    kill_at(host, command, record)
+
+    def look():
+        """What only looks recovers nothing, and shows what there is."""
+        before = host.state()
+        host.run("kvm-clone", "parent", "another", "--dry-run")
+        (shown,) = host.run("kld", "recover", "--dry-run", "--json").json
+        assert (shown["operation"], shown["result"]) == ("clone", "undone")
+        assert set(shown["machines"]) == {"source", "copy-1", "copy-2"}
+        assert "interrupted" in host.run("kvm-list").out
+        assert journal_entries(host) == 1
+        host.assert_same(before)
+
+    def change():
+        result = host.run("kvm-clone", "parent", "source", check=False)
+        assert result.rc == 3 and "is taken" in result.err, result
+        assert "that was cut off" in result.err, result
+
+    look()
+    assert trial.settle("kill -9, next command", recover=change)
+
+
+def test_libvirtd_is_killed_in_the_middle(host):
+    command = COMMANDS["clone"]
+    trial = trial_of(host, command)
+    record = [step["act"] for step in trial.plan["steps"]].index("define-domains") + 2
+    background(host, strace(f"fdatasync:delay_enter=4000000:when={record}", command.argv))
+    await_record(host, record)
+    host.sh("systemctl kill -s KILL libvirtd; systemctl reset-failed libvirtd; systemctl restart libvirtd")
+    rc, said = background_status(host)
+    assert rc in (1, 4), said
+    assert "error:" in said
+    assert trial.settle("libvirtd killed")
+
+
+def test_libvirtd_is_not_there(host):
+    with host.assert_unchanged():
+        host.sh("systemctl stop libvirtd.service libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket 2>&1")
+        result = host.run(*COMMANDS["clone"].argv, check=False)
+        host.sh("systemctl start libvirtd.socket libvirtd.service")
+    assert result.rc == 3, result
+    assert "libvirt" in result.err and result.hints, result
+
+
+def test_recovery_waits_for_nobody_else(host):
+    """A dead command that cannot be recovered yet keeps no unrelated one from working."""
+    command = COMMANDS["clone"]
+    trial = trial_of(host, command)
+    kill_at(host, command, 4)
+    background(host, ["flock", "/run/kldload/lock/copy-1", "sleep", "60"])
+    result = host.run("kvm-snap", "parent", "snap", "meanwhile", timeout=60)
+    assert "could not be recovered" in result.err, result
+    refused = host.run("kvm-snap", "source", "snap", "meanwhile", check=False, timeout=60)
+    assert refused.rc == 3 and "must be recovered first" in refused.err, refused
+    end_background(host)
+    host.run("kvm-snap", "parent", "delete", "meanwhile", "--yes")
+    assert trial.settle("kill -9", recover=lambda: host.run("kld", "recover"))
+
+
+def test_a_snapshot_in_use_survives_the_undo_of_another(host):
+    """Two clones of one source: the first dies, the second has begun to use its snapshot."""
+    command = COMMANDS["clone"]
+    trial = trial_of(host, command)
+    acts = [step["act"] for step in trial.plan["steps"]]
+    kill_at(host, command, acts.index("take-snapshots") + 3)
+    snapshot = host.snapshots("source")[-1]
+    host.run("zfs", "clone", f"{ROOT}/source@{snapshot}", f"{ROOT}/by-hand")
+    host.run("kld", "recover")
+    assert host.snapshots("source") == [snapshot]
+    assert host.snapshots(".state/source") == []
+    host.sh(f"zfs destroy {ROOT}/by-hand; zfs destroy {ROOT}/source@{snapshot}")
+    assert trial.settle("kill -9")
+
+
+@pytest.mark.leaves_journal
+def test_an_unreadable_journal_is_kept(host):
+    with host.assert_unchanged():
+        host.write(f"{JOURNAL}/broken.json", "not json\n")
+        result = host.run("kld", "recover", check=False)
+        assert result.rc == 4, result
+        assert "broken.json" in result.out, result
+    assert host.read(f"{JOURNAL}/broken.json") == "not json\n"
+    host.sh(f"rm {JOURNAL}/broken.json")
+
+
+def power_cut(host, command, record):
+    trial = trial_of(host, command)
+    background(host, strace(f"fdatasync:delay_exit=90000000:when={record}", command.argv))
+    await_record(host, record)
+    # The record itself is synced once the call has returned, and only then does its step begin.
+    host.sh("sleep 1")
+    lab("cut", host.name)
+    lab("boot", host.name, timeout=400)
+    if host.run("systemctl", "cat", "kld-recover.service", check=False).rc == 0:
+        host.sh("systemctl is-system-running --wait || true", timeout=180)
+        assert journal_entries(host) == 0, host.sh("journalctl -b -u kld-recover.service --no-pager")
+    undone = trial.settle("power cut", recover=lambda: host.run("kld", "recover"))
+    assert undone == trial.is_undone(record), f"record {record}"
+    assert host.sh(f"findmnt -no FSTYPE {STATE}/source") == "zfs", "the machines that were there have their state"
+
+
+def test_power_cut(host, request):
+    (name,) = sample(request, "power", ["clone", "create", "delete"])[:1]
+    trial = trial_of(host, COMMANDS[name])
+    power_cut(host, COMMANDS[name], generator("power record").choice(trial.records[1:]))
+
+
+@pytest.mark.soak
+@every_command
+def test_power_cut_at_every_record(host, command):
+    for record in trial_of(host, command).records[1:]:
+        power_cut(host, command, record)

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real Debian guest: imported, booted, cloned while it runs and when it is shut off. Three boots in all."""
+
+import base64
+import json
+import time
+
+import pytest
+from host import GUEST, ROOT
+
+BOOT = 900  # seconds; a boot takes about one minute on an idle machine
+
+pytestmark = [pytest.mark.module_state(), pytest.mark.soak]
+
+
+def ask(host, name, request):
+    """The guest agent's answer, None while it has none."""
+    result = host.run("virsh", "qemu-agent-command", name, json.dumps(request), "--timeout", "10", check=False)
+    return result.json["return"] if result.rc == 0 else None
+
+
+def inside(host, name, script):
+    """What a script prints inside the guest, None when it fails or the agent does not answer."""
+    begun = ask(host, name, {"execute": "guest-exec", "arguments": {
+        "path": "/bin/sh", "arg": ["-c", script], "capture-output": True}})
+    if begun is None:
+        return None
+    for _ in range(120):
+        status = ask(host, name, {"execute": "guest-exec-status", "arguments": {"pid": begun["pid"]}})
+        if status is not None and status["exited"]:
+            return base64.b64decode(status.get("out-data", "")).decode().strip() if status["exitcode"] == 0 else None
+        time.sleep(1)
+    return None
+
+
+def booted(host, name):
+    """Waits until cloud-init is done inside, then says who the guest thinks it is."""
+    give_up = time.monotonic() + BOOT
+    while time.monotonic() < give_up:
+        if inside(host, name, "test -e /run/cloud-init/result.json") is not None:
+            answer = inside(host, name, "hostname; cat /etc/machine-id; cat /etc/ssh/ssh_host_ed25519_key.pub; "
+                            "getent passwd ann; cat /home/ann/.ssh/authorized_keys; cat /root/written || true")
+            if answer:
+                return answer.splitlines()
+        time.sleep(3)
+    raise AssertionError(f"{name} did not boot within {BOOT} s")
+
+
+identities = {}
+
+
+def test_import_boots_with_its_seed(host):
+    host.sh("ssh-keygen -q -t ed25519 -N '' -C someone -f /root/key")
+    result = host.run("kvm-create", "golden", "--image", GUEST, "--disk", "4", "--ram", "768", "--cpus", "1",
+                      "--firmware", "bios", "--no-tpm", "--os", "debian12", "--user", "ann", "--ssh-key",
+                      "/root/key.pub", timeout=600)
+    assert "VNC at 127.0.0.1" in result.out
+    golden = identities["golden"] = booted(host, "golden")
+    assert golden[0] == "golden"
+    assert any(line.startswith("ann:") for line in golden)
+    assert host.read("/root/key.pub").strip() in golden
+    # The bigger disk is there, and what the guest discards is given back.
+    size = int(inside(host, "golden", "blockdev --getsize64 /dev/vda"))
+    assert size == 4 << 30
+    assert inside(host, "golden", "echo here >/root/written; sync; echo done") == "done"
+
+
+def test_clone_of_the_running_guest_boots(host):
+    host.run("kvm-clone", "golden", "live", "--start")
+    live = identities["live"] = booted(host, "live")
+    assert live[0] == "live" and live[-1] == "here", live
+    host.run("virsh", "destroy", "live")
+    # The source ran on.
+    assert inside(host, "golden", "cat /root/written") == "here"
+
+
+def test_clone_boots_as_itself(host):
+    host.run("virsh", "shutdown", "golden", "--mode", "agent", check=False)
+    give_up = time.monotonic() + BOOT
+    while host.domains()["golden"] != "shut off" and time.monotonic() < give_up:
+        time.sleep(2)
+    host.run("kvm-clone", "golden", "web-1", "--start")
+    web = identities["web-1"] = booted(host, "web-1")
+    assert web[0] == "web-1" and web[-1] == "here"
+    names, machine_ids, host_keys = zip(*(one[:3] for one in identities.values()))
+    assert len(set(names)) == len(set(machine_ids)) == len(set(host_keys)) == 3, identities
+    assert all(key.startswith("ssh-ed25519 ") for key in host_keys)
+    host.refuses("kvm-delete", "golden", "--yes", says=["machine 'web-1'", "machine 'live'"])
+    host.run("kvm-delete", "golden", "live", "web-1", "--yes", "--force")
+    host.assert_datasets(".state")
+    assert host.sh(f"ls /dev/zvol/{ROOT} 2>/dev/null || true") == ""

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""kvm-snap: one snapshot of the whole machine; listing and deleting them."""
+
+import re
+
+import pytest
+from host import ROOT, UTC
+
+pytestmark = pytest.mark.soak
+
+PARTS = ("web", "web-data", ".state/web", ".state/web/tpm")
+
+
+def whole(name):
+    return "\n".join(f"{part}@{name}" for part in PARTS)
+
+
+def test_snapshots_of_a_machine(host):
+    host.create("web", "--disk", "data=64M", tpm=True)
+    host.create("other")
+
+    # Shut off; named by the time.
+    with host.adds(whole("T1")):
+        result = host.run("kvm-snap", "web")
+    assert re.fullmatch(r"Snapshot created in \d+\.\d\d seconds\.\n", result.out)
+    first = host.snapshots("web")[0]
+    assert re.fullmatch(UTC, first)
+    assert len({host.property(f"{part}@{first}", "createtxg") for part in PARTS}) == 1, "not one transaction group"
+    for part in PARTS:
+        assert host.property(f"{part}@{first}", "com.kldload:by", "com.kldload:consistency") == ("hand", "offline")
+        assert len(host.property(f"{part}@{first}", "com.kldload:op")) == 36
+
+    # The definition goes with it, brought up to date.
+    host.sh("virsh setmaxmem web 300M --config; virsh setmem web 300M --config")
+    definition = host.xml("web")
+    with host.adds(whole("before-upgrade")):
+        host.run("kvm-snap", "web", "snap", "before-upgrade")
+    assert host.read("/var/lib/kldload/state/web/.zfs/snapshot/before-upgrade/domain.xml").strip() == definition.strip()
+
+    # Running: crash-consistent. With '@', and two in one second.
+    host.start("web")
+    with host.adds(whole("running")):
+        host.run("kvm-snap", "web", "snap", "@running")
+    host.fill("web", mib=2)
+    host.sh("kvm-snap web -q; kvm-snap web -q; kvm-snap web -q")
+    assert len(host.snapshots("web")) == 6
+    host.run("virsh", "destroy", "web")
+
+    # A clone, a hold.
+    host.run("kvm-clone", "web", "copy", "--snap", "running")
+    host.run("zfs", "hold", "mine", f"{ROOT}/web-data@before-upgrade")
+    listed = host.run("kvm-snap", "web", "list", "--json").json
+    assert [one["name"] for one in listed] == host.snapshots("web")
+    by_name = {one["name"]: one for one in listed}
+    assert [by_name[name]["consistency"] for name in (first, "before-upgrade", "running")] == \
+        ["offline", "offline", "crash"]
+    assert {one["by"] for one in listed} == {"hand"}
+    assert (by_name["before-upgrade"]["holds"], by_name["running"]["holds"]) == (1, 0)
+    assert by_name["running"]["clones"][0] == f"{ROOT}/copy"
+    assert by_name[listed[3]["name"]]["written_bytes"] >= 2 << 20
+    assert all(re.fullmatch(UTC, one["created"]) and one["missing"] == [] for one in listed)
+    assert sorted(part["name"].split("@")[0] for part in listed[0]["parts"]) == \
+        sorted(f"{ROOT}/{part}" for part in PARTS)
+    table = host.run("kvm-snap", "web", "list").out.splitlines()
+    assert table[0].split() == ["NAME", "AGE", "USED", "WRITTEN", "CONSISTENCY", "BY", "HOLDS", "CLONES"]
+    rows = {line.split()[0]: line.split() for line in table[1:]}
+    assert rows["@before-upgrade"][4:] == ["offline", "hand", "1", "-"]
+    assert rows["@running"][4:] == ["crash", "hand", "0", "copy"]
+
+    # One that lacks a part says so, whoever made it.
+    host.run("zfs", "snapshot", f"{ROOT}/web@partly")
+    assert "not whole" in [line for line in host.run("kvm-snap", "web", "list").out.splitlines() if "@partly" in line][0]
+
+    # Deleting.
+    host.refuses("kvm-snap", "web", "delete", "running", "--yes", says=["has clones", f"{ROOT}/copy"])
+    host.refuses("kvm-snap", "web", "delete", "before-upgrade", "--yes", says="is held", hint="zfs holds")
+    host.refuses("kvm-snap", "web", "delete", "before-upgrad", "--yes", hint="did you mean '@before-upgrade'?")
+    host.refuses("kvm-snap", "web", "delete", "other@x", "--yes", says="not a snapshot of machine 'web'")
+    host.refuses("kvm-snap", "web", "delete", first, says="nobody is there to ask", hint="--yes")
+    host.refuses("kvm-snap", "web", "delete", code=2, says="which snapshot?")
+    host.refuses("kvm-snap", "web", "snap", "running", says="has a snapshot '@running' already")
+    before = set(host.datasets())
+    host.run("kvm-snap", "web", "delete", f"web@{first}", "--yes")
+    host.run("kvm-snap", "web", "delete", "partly", "--yes")
+    after = set(host.datasets())
+    assert len(before) - len(after) == 5
+    assert first not in host.snapshots("web")
+
+    # Asked at a terminal.
+    answer = "script -qec 'kvm-snap web delete {}' /dev/null"
+    last = host.snapshots("web")[-1]
+    with host.assert_unchanged():
+        said = host.sh(answer.format(last), check=False, input="n\n")
+        assert "This destroys" in said.out and "not confirmed" in said.out and said.rc == 3
+    host.sh(answer.format(last), input="y\n")
+    assert last not in host.snapshots("web")
+
+
+def test_bad_words(host):
+    host.create("web")
+    host.refuses("kvm-snap", "nobody", says="no machine 'nobody'")
+    host.refuses("kvm-snap", "wbe", hint="did you mean 'web'?")
+    host.refuses("kvm-snap", "web", "snap", "a/b", code=2, says="contains '/'")
+    host.refuses("kvm-snap", "web", "rollback", code=2, says="'rollback' is none of")
+    host.refuses("kvm-snap", "nobody", "list", says="no machine 'nobody'")
