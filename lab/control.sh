@@ -38,15 +38,20 @@ alive() {
 
 # power_off: as if the plug was pulled; the disks stay as they are.
 power_off() {
-  local pid i
+  local pid
   alive || return 0
   pid=$(cat pid)
   kill -9 "$pid"
-  for ((i = 0; i < 500; i++)); do
-    alive || break
-    sleep 0.01
-  done
+  until gone "$pid"; do sleep 0.01; done
   rm -f pid qmp.sock pair.sock
+}
+
+# gone PID: no thread of it lives, so that its locks are free. A zombie may stay for longer.
+gone() {
+  local thread
+  for thread in /proc/"$1"/task/*; do
+    if [ -d "$thread" ] && ! grep -qs '^State:.*[ZX] ' "$thread/status"; then return 1; fi
+  done
 }
 
 write_ssh_config() {

@@ -17,7 +17,8 @@ add_custom_target(docs ALL DEPENDS ${docs}/cli.json)
 install(TARGETS kld DESTINATION /usr/bin)
 install(DIRECTORY ${docs}/man5 ${docs}/man8 DESTINATION /usr/share/man)
 install(FILES ${docs}/completions/kld DESTINATION /usr/share/bash-completion/completions)
-install(FILES packaging/kvm.toml DESTINATION /etc/kldload)
+# The program writes into the configuration, so it is no conffile: an upgrade would ask about every host's.
+install(FILES packaging/kvm.toml DESTINATION /usr/share/kldload-kvm)
 install(FILES packaging/systemd/kld-recover.service DESTINATION /usr/lib/systemd/system)
 install(FILES packaging/systemd/libvirtd.conf
         DESTINATION /usr/lib/systemd/system/libvirtd.service.d RENAME kldload.conf)
@@ -58,7 +59,7 @@ set(CPACK_DEBIAN_PACKAGE_DEPENDS
 set(CPACK_DEBIAN_PACKAGE_RECOMMENDS "dnsmasq-base")
 set(CPACK_DEBIAN_PACKAGE_SUGGESTS "bash-completion")
 set(CPACK_DEBIAN_PACKAGE_CONTROL_EXTRA
-    ${CMAKE_CURRENT_LIST_DIR}/deb/conffiles ${CMAKE_CURRENT_LIST_DIR}/deb/postinst
+    ${CMAKE_CURRENT_LIST_DIR}/deb/postinst
     ${CMAKE_CURRENT_LIST_DIR}/deb/prerm ${CMAKE_CURRENT_LIST_DIR}/deb/postrm)
 set(CPACK_DEBIAN_PACKAGE_CONTROL_STRICT_PERMISSION ON)
 include(CPack)

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/name.h"
+#include "cli/flags.h"
 
 namespace kld::cli {
 namespace {
@@ -66,9 +67,17 @@ std::string usage_hint(const CLI::App& app, const CLI::ParseError& problem, cons
   return fmt::format("see '{} --help'", app.get_name());
 }
 
-std::string one_line(std::string text) {
-  if (const auto end = text.find('\n'); end != std::string::npos) text.resize(end);
-  return text;
+std::string usage_problem(const CLI::App& app, const CLI::ParseError& problem) {
+  if (dynamic_cast<const CLI::ExtrasError*>(&problem) != nullptr) {
+    // An unknown flag comes with its value: the flag is what was wrong.
+    const auto extras = app.remaining();
+    const auto is_flag = [](const std::string& word) { return word.size() > 1 && word[0] == '-'; };
+    const auto flag = std::find_if(extras.begin(), extras.end(), is_flag);
+    if (flag != extras.end()) return fmt::format("unknown flag '{}'", flag->substr(0, flag->find('=')));
+    if (!extras.empty()) return fmt::format("unexpected argument '{}'", extras.front());
+  }
+  const std::string text = problem.what();
+  return text.substr(0, text.find('\n'));
 }
 
 int run_command(const Command& command, const std::vector<std::string>& words) {
@@ -78,13 +87,16 @@ int run_command(const Command& command, const std::vector<std::string>& words) {
     const auto app = make_parser(command, context, run);
     // An error in the words must know whether to speak JSON before they are parsed.
     context.common.json = std::find(words.begin(), words.end(), "--json") != words.end();
+    for (std::size_t at = 0; at < words.size(); ++at) {
+      if (!is_utf8(words[at])) throw UsageError(fmt::format("argument {} is not UTF-8 text", at + 1));
+    }
     try {
       app->parse(std::vector<std::string>(words.rbegin(), words.rend()));
     } catch (const CLI::CallForHelp&) {
       context.answer(app->help());
       return 0;
     } catch (const CLI::ParseError& problem) {
-      throw UsageError(one_line(problem.what()), usage_hint(*app, problem, words));
+      throw UsageError(usage_problem(*app, problem), usage_hint(*app, problem, words));
     }
     run();
     return static_cast<int>(context.outcome.value_or(Exit::done));

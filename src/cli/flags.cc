@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <charconv>
+#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "base/error.h"
@@ -21,10 +22,21 @@ std::string read_flag_file(const std::string& flag, const std::string& path) {
     throw UsageError(fmt::format("{}: {}", flag, error.message()));
   }
   if (!content) throw UsageError(fmt::format("{}: '{}' does not exist", flag, path));
+  // What libvirt, cloud-init and our journal take.
+  if (!is_utf8(*content)) throw UsageError(fmt::format("{}: '{}' is not UTF-8 text", flag, path));
   return *content;
 }
 
 }  // namespace
+
+bool is_utf8(const std::string& text) {
+  try {
+    (void)nlohmann::json(text).dump();
+    return true;
+  } catch (const nlohmann::json::type_error&) {
+    return false;
+  }
+}
 
 void add_seed_flags(CLI::App& app, SeedFlags& flags) {
   const std::string group = "cloud-init";

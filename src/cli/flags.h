@@ -22,6 +22,9 @@ void add_seed_flags(CLI::App& app, SeedFlags& flags);
 /// Reads the files. Throws UsageError when one cannot be read.
 plan::SeedRequest read_seed_flags(const SeedFlags& flags);
 
+/// What libvirt's XML, cloud-init's YAML and the journal can hold.
+bool is_utf8(const std::string& text);
+
 /// "2048" (MiB), "4G": memory in bytes. Throws UsageError.
 std::uint64_t memory_size(const std::string& text);
 /// A count of at least 1. Throws UsageError naming the flag.

@@ -48,16 +48,30 @@ plan::CloneRequest make_request(const Flags& flags) {
   return request;
 }
 
-plan::CloneFacts look(const run::Host& host, const plan::CloneRequest& request, UnixTime now) {
+/// Of the snapshots that may be cloned, those that another command is destroying. The others are kept from that.
+std::vector<std::string> going(const plan::Machine& machine, const std::vector<zfs::Snapshot>& snapshots,
+                               const std::optional<std::string>& named, run::SnapshotClaims& claims) {
+  std::string candidate;
+  for (const auto& snapshot : snapshots) {
+    const auto name = snapshot.short_name();
+    if (named ? name == *named : plan::is_named(name, "clone")) candidate = name;
+  }
+  if (candidate.empty() || run::keep_snapshot(machine, candidate, claims)) return {};
+  return {candidate};
+}
+
+plan::CloneFacts look(const run::Host& host, const plan::CloneRequest& request, UnixTime now,
+                      run::SnapshotClaims& claims) {
   plan::CloneFacts facts;
   const auto machine = plan::find_machine(host.view(), request.source);
   if (!machine) return facts;
   facts.definitions = host.definitions(*machine);
   facts.block_jobs = host.block_jobs(*machine);
   facts.snapshots = host.snapshots(*machine);
-  facts.taken = run::taken_snapshot_names(*machine, "clone", now);
+  facts.taken = run::taken_snapshot_names(*machine, "clone", now, claims);
   std::optional<std::string> snapshot;
   if (request.snapshot) snapshot = request.snapshot->substr(request.snapshot->find('@') + 1);
+  facts.going = going(*machine, facts.snapshots, snapshot, claims);
   if (snapshot && !snapshot_name_problem(*snapshot))
     facts.snapshot_definition = run::read_snapshot_definition(machine->name, *snapshot);
   if (!snapshot || !snapshot_name_problem(*snapshot)) facts.seed = run::read_seed(machine->name, snapshot);
@@ -74,10 +88,11 @@ void run_clone(cli::Context& context, const Flags& flags) {
   for (const auto& target : request.targets) locks[target] = run::Lock::exclusive;
   run::Look wanted{.sync_first = true, .snapshots_of = request.source, .shallow = true, .machines = request.targets};
   wanted.machines.push_back(request.source);
+  run::SnapshotClaims claims;
   context.dispose(locks, wanted, [&](const run::Host& host) {
     const auto fresh = run::fresh();
     cli::Proposal proposal;
-    proposal.result = plan::plan_clone(host.view(), request, look(host, request, fresh.now), fresh);
+    proposal.result = plan::plan_clone(host.view(), request, look(host, request, fresh.now, claims), fresh);
     proposal.report = [&](const run::Host&) {
       const auto count = request.targets.size();
       return fmt::format("Done. {} in {:.2f} seconds.\n",

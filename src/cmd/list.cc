@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "plan/list.h"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <algorithm>
 
 #include "base/error.h"
@@ -56,6 +59,7 @@ bool lies_deeper(const plan::View& view) {
 }
 
 void run_list(cli::Context& context, const Flags& flags) {
+  plan::check_sort(flags.request.sort);
   cli::Context::require_root();
   auto host = context.look({.sync_first = false, .snapshots_of = "", .shallow = !flags.wide});
   if (!flags.wide && lies_deeper(host.view())) host = context.look();
@@ -93,7 +97,9 @@ cli::Command list() {
     app.add_option("MACHINE", flags->request.names, "These machines only");
     app.add_flag("--wide", flags->wide, "Also memory, vCPUs, snapshots, newest snapshot, consistency, autostart");
     app.add_flag("--tree", flags->request.tree, "As a tree of clones");
-    app.add_option("--sort", flags->request.sort, "Sort by this column; -COL for the reverse")->type_name("COL");
+    app.add_option("--sort", flags->request.sort,
+                   fmt::format("Sort by this column, -COL for the reverse: {}", fmt::join(plan::list_columns(), " ")))
+        ->type_name("COL");
     return [flags, &context] { run_list(context, *flags); };
   };
   return command;

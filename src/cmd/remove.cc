@@ -5,12 +5,30 @@
 #include "base/size.h"
 #include "cmd/commands.h"
 #include "plan/delete.h"
+#include "plan/snapshot.h"
 #include "zfs/dataset.h"
 
 namespace kld::cmd {
 namespace {
 
-plan::DeleteFacts look(const run::Host& host, const plan::DeleteRequest& request) {
+/// Leaves out the snapshots on origins that others are about to clone; the rest is kept from that.
+void leave_those_in_use(const run::Host& host, const plan::DeleteRequest& request,
+                        std::vector<zfs::Snapshot>& snapshots, run::SnapshotClaims& claims) {
+  const auto asked = [&](const std::string& machine) {
+    return std::find(request.machines.begin(), request.machines.end(), machine) != request.machines.end();
+  };
+  std::map<std::string, std::string> owners;
+  for (const auto& [name, machine] : plan::machines(host.view())) {
+    for (const auto& dataset : machine.datasets()) owners[dataset.name] = name;
+  }
+  std::erase_if(snapshots, [&](const zfs::Snapshot& snapshot) {
+    const auto owner = owners[snapshot.dataset()];
+    if (owner.empty() || asked(owner) || !plan::is_named(snapshot.short_name(), "clone")) return false;
+    return !claims.take(owner, snapshot.short_name(), run::Lock::exclusive);
+  });
+}
+
+plan::DeleteFacts look(const run::Host& host, const plan::DeleteRequest& request, run::SnapshotClaims& claims) {
   plan::DeleteFacts facts;
   std::vector<std::string> datasets;
   const auto add = [&](const std::string& name) {
@@ -28,6 +46,7 @@ plan::DeleteFacts look(const run::Host& host, const plan::DeleteRequest& request
     facts.block_jobs[name] = host.block_jobs(*machine);
   }
   facts.snapshots = zfs::list_snapshots(datasets, false);
+  leave_those_in_use(host, request, facts.snapshots, claims);
   facts.origins = zfs::list_origins(zfs::pool_of(host.view().root));
   return facts;
 }
@@ -35,8 +54,9 @@ plan::DeleteFacts look(const run::Host& host, const plan::DeleteRequest& request
 void run_delete(cli::Context& context, const plan::DeleteRequest& request) {
   std::map<std::string, run::Lock> locks;
   for (const auto& name : request.machines) locks[name] = run::Lock::exclusive;
+  run::SnapshotClaims claims;
   context.dispose(locks, {}, [&](const run::Host& host) {
-    const auto facts = look(host, request);
+    const auto facts = look(host, request, claims);
     cli::Proposal proposal;
     proposal.result = plan::plan_delete(host.view(), request, facts, run::fresh());
     const auto doom = plan::describe_deletion(host.view(), request, facts);

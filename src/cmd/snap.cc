@@ -29,6 +29,7 @@ void take(cli::Context& context, const Flags& flags) {
     if (const auto problem = snapshot_name_problem(given))
       throw UsageError(fmt::format("snapshot name '{}' {}", given, *problem));
   }
+  run::SnapshotClaims claims;
   context.dispose({{flags.machine, run::Lock::shared}}, shallow_look(flags.machine, false), [&](const run::Host& host) {
     const auto fresh = run::fresh();
     plan::Definitions definitions;
@@ -37,8 +38,9 @@ void take(cli::Context& context, const Flags& flags) {
     if (const auto machine = plan::find_machine(host.view(), flags.machine)) {
       definitions = host.definitions(*machine);
       jobs = host.block_jobs(*machine);
-      taken = run::taken_snapshot_names(*machine, "", fresh.now);
-      if (!given.empty() && run::has_snapshot(*machine, given)) taken.push_back(given);
+      if (given.empty()) taken = run::taken_snapshot_names(*machine, "", fresh.now, claims);
+      const bool mine = given.empty() || claims.take(machine->name, given, run::Lock::exclusive);
+      if (!given.empty() && (!mine || run::has_snapshot(*machine, given))) taken.push_back(given);
     }
     cli::Proposal proposal;
     proposal.result = plan::plan_snapshot(host.view(), {flags.machine, given}, definitions, taken, jobs, fresh);
@@ -141,7 +143,11 @@ cli::Command snap() {
     app.add_option("SNAPSHOT", flags->name, "Name of the snapshot, with or without @");
     return [flags, &context] {
       if (flags->action.empty() || flags->action == "snap") return take(context, *flags);
-      if (flags->action == "list" && flags->name.empty()) return list(context, *flags);
+      if (flags->action == "list") {
+        if (flags->name.empty()) return list(context, *flags);
+        throw UsageError(fmt::format("'{}' is too much: list shows all snapshots of a machine", flags->name),
+                         fmt::format("kvm-snap {} list", flags->machine));
+      }
       if (flags->action == "delete") return remove_snapshot(context, *flags);
       throw UsageError(fmt::format("'{}' is none of snap, list, delete", flags->action), "see 'kvm-snap --help'");
     };

@@ -42,6 +42,7 @@ const MachineSnapshot* reusable(const Machine& machine, const CloneFacts& facts,
     return snapshot.by == "clone" && is_named(snapshot.name, "clone");
   });
   if (newest == all.rend() || !newest->missing.empty() || newest->consistency != "offline") return nullptr;
+  if (contains(facts.going, newest->name)) return nullptr;
   // What came after it is the sum of what each later snapshot and the present wrote.
   std::uint64_t written = 0;
   for (const auto& dataset : machine.datasets()) written += dataset.written;
@@ -239,6 +240,12 @@ std::variant<Source, Refusal> from_snapshot(const Machine& machine, const CloneR
         fmt::format("machine '{}' has no snapshot '@{}'", machine.name, name),
         {},
         near.empty() ? fmt::format("see 'kvm-snap {} list'", machine.name) : fmt::format("did you mean '@{}'?", near)};
+  }
+  if (contains(facts.going, name)) {
+    return Refusal{"locked",
+                   fmt::format("another command is destroying snapshot '{}@{}'", machine.name, name),
+                   {},
+                   fmt::format("see 'kvm-snap {} list'", machine.name)};
   }
   const auto has = [&](const std::string& dataset) { return !contains(whole->missing, dataset); };
   const bool own_definition = !facts.snapshot_definition.empty();

@@ -34,6 +34,7 @@ struct CloneFacts {
   SeedDocuments seed;                    ///< the source's seed (of the snapshot, when one is named); empty: none
   std::vector<std::string> taken;        ///< snapshot names the source has
   std::vector<zfs::Snapshot> snapshots;  ///< the source's, with sizes; read when reuse or a named one is possible
+  std::vector<std::string> going;        ///< of these, names that another command is destroying
   std::vector<std::string> block_jobs;
   std::vector<std::string> taken_paths;  ///< of the paths the clones would use, those that exist already
   std::optional<zfs::Pool> pool;         ///< read for a full copy

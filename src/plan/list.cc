@@ -249,11 +249,10 @@ std::string upper(std::string text) {
 }
 
 const Field& field_named(const std::string& given) {
-  std::vector<std::string> titles;
   for (const auto& field : fields()) {
     if (upper(given) == field.title) return field;
-    titles.emplace_back(field.title);
   }
+  const auto titles = list_columns();
   const auto near = nearest(upper(given), titles);
   throw UsageError(
       fmt::format("there is no column '{}' to sort by", given),
@@ -345,6 +344,16 @@ nlohmann::json disk_json(const RowDisk& disk) {
 }
 
 }  // namespace
+
+std::vector<std::string> list_columns() {
+  std::vector<std::string> titles;
+  for (const auto& field : fields()) titles.emplace_back(field.title);
+  return titles;
+}
+
+void check_sort(const std::string& sort) {
+  if (!sort.empty()) (void)field_named(sort.starts_with('-') ? sort.substr(1) : sort);
+}
 
 Listing list_machines(const View& view, const ListRequest& request) {
   auto rows = all_rows(view, request);

@@ -66,6 +66,11 @@ using Listing = std::variant<std::vector<Row>, Refusal>;
 /// replicas; nothing that is set aside. Throws UsageError for a column that does not exist.
 Listing list_machines(const View& view, const ListRequest& request);
 
+/// Titles of all columns, in their order.
+std::vector<std::string> list_columns();
+/// Throws UsageError when `sort` names no column; empty is fine.
+void check_sort(const std::string& sort);
+
 /// The listing as a table: NAME STATE ZVOL USED REFER RATIO ORIGIN, and with `wide` also MEMORY VCPUS SNAPSHOTS NEWEST
 /// CONSISTENCY AUTOSTART.
 std::string list_table(const std::vector<Row>& rows, bool wide);

@@ -155,13 +155,22 @@ bool has_snapshot(const plan::Machine& machine, const std::string& short_name) {
                      [&](const auto& dataset) { return zfs::exists(dataset.name + "@" + short_name); });
 }
 
-std::vector<std::string> taken_snapshot_names(const plan::Machine& machine, const std::string& kind, UnixTime now) {
+std::vector<std::string> taken_snapshot_names(const plan::Machine& machine, const std::string& kind, UnixTime now,
+                                              SnapshotClaims& claims) {
   std::vector<std::string> taken;
-  for (std::string name = plan::fresh_snapshot_name(kind, now, taken); has_snapshot(machine, name);
+  // Claimed before it is looked for: who made it and let it go in between is seen.
+  const auto free = [&](const std::string& name) {
+    return claims.take(machine.name, name, Lock::exclusive) && !has_snapshot(machine, name);
+  };
+  for (std::string name = plan::fresh_snapshot_name(kind, now, taken); !free(name);
        name = plan::fresh_snapshot_name(kind, now, taken)) {
     taken.push_back(name);
   }
   return taken;
+}
+
+bool keep_snapshot(const plan::Machine& machine, const std::string& short_name, SnapshotClaims& claims) {
+  return claims.take(machine.name, short_name, Lock::shared) && has_snapshot(machine, short_name);
 }
 
 std::vector<std::string> taken_paths(const std::string& root, const std::vector<std::string>& names,

@@ -14,6 +14,7 @@
 #include "plan/snapshot.h"
 #include "plan/view.h"
 #include "run/config.h"
+#include "run/lock.h"
 #include "virt/connection.h"
 
 namespace kld::run {
@@ -57,8 +58,12 @@ plan::SeedDocuments read_seed(const std::string& machine, const std::optional<st
 /// domain.xml inside a snapshot of the machine's state; empty when it is not there.
 std::string read_snapshot_definition(const std::string& machine, const std::string& snapshot);
 
-/// Of KIND-UTC, KIND-UTC.2 … those that a dataset of the machine has already. Asks ZFS for these names alone.
-std::vector<std::string> taken_snapshot_names(const plan::Machine& machine, const std::string& kind, UnixTime now);
+/// Of KIND-UTC, KIND-UTC.2 … those that a dataset of the machine has already, or that another command is about to
+/// make. The first that is free is claimed. Asks ZFS for these names alone.
+std::vector<std::string> taken_snapshot_names(const plan::Machine& machine, const std::string& kind, UnixTime now,
+                                              SnapshotClaims& claims);
+/// Claims a snapshot so that nobody destroys it: false when it is gone, or about to go.
+bool keep_snapshot(const plan::Machine& machine, const std::string& short_name, SnapshotClaims& claims);
 bool has_snapshot(const plan::Machine& machine, const std::string& short_name);
 
 /// Of the paths that new machines of these names would use, those that exist.

@@ -47,6 +47,31 @@ void sync_directory(const std::string& directory) {
   ::close(fd);
 }
 
+/// A new file with our lock on it, so that no sweep takes it for left over.
+int create_locked(const std::string& path) {
+  for (;;) {
+    const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600);
+    if (fd < 0) throw failure("create", path);
+    struct stat status {};
+    if (::flock(fd, LOCK_EX) != 0 || ::fstat(fd, &status) != 0) {
+      const auto problem = failure("lock", path);
+      ::close(fd);
+      throw problem;
+    }
+    if (status.st_nlink > 0) return fd;
+    ::close(fd);  // swept away between our two calls
+  }
+}
+
+/// What died before its header was whole has begun nothing.
+void sweep(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return;
+  // Unlocked, it is nobody's: who made it has died, or has given it its name, and then this one is gone.
+  if (::flock(fd, LOCK_EX | LOCK_NB) == 0) ::unlink(path.c_str());
+  ::close(fd);
+}
+
 Json header(const plan::Plan& plan) {
   Json steps = Json::array();
   for (const auto& step : plan.steps) steps.push_back(plan::to_json(step));
@@ -114,12 +139,11 @@ Journal Journal::open(const plan::Plan& plan, const std::string& directory) {
   // Under another name until it is whole and locked: who looks for what died never meets half an entry of one who
   // lives. (A nameless file would cost a transaction group on a ZFS root.)
   const std::string unready = path + ".new";
-  const int fd = ::open(unready.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600);
-  if (fd < 0) throw failure("create", unready);
+  const std::string first = header(plan).dump() + "\n";
+  const int fd = create_locked(unready);
   Journal journal(fd, path);
   try {
-    if (::flock(fd, LOCK_EX | LOCK_NB) != 0) throw failure("lock", unready);
-    write_line(fd, path, header(plan).dump() + "\n");
+    write_line(fd, path, first);
     if (::rename(unready.c_str(), path.c_str()) != 0) throw failure("create", path);
   } catch (const Error&) {
     ::unlink(unready.c_str());
@@ -180,6 +204,7 @@ std::vector<OpenEntry> open_entries(const std::string& directory) {
   std::vector<OpenEntry> entries;
   std::error_code none;
   for (const auto& file : fs::directory_iterator(directory, none)) {
+    if (file.path().extension() == ".new") sweep(file.path());
     if (file.path().extension() != ".json") continue;
     const int fd = ::open(file.path().c_str(), O_RDONLY | O_CLOEXEC);
     if (fd < 0) continue;

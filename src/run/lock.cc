@@ -12,6 +12,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <sstream>
 #include <thread>
 
@@ -103,6 +104,26 @@ Locks& Locks::operator=(Locks&& other) noexcept {
 
 Locks::~Locks() {
   for (const int fd : fds_) ::close(fd);
+}
+
+SnapshotClaims::~SnapshotClaims() {
+  for (const auto& [machine, fd] : fds_) ::close(fd);
+}
+
+bool SnapshotClaims::take(const std::string& machine, const std::string& snapshot, Lock kind) {
+  // No machine's name holds '@'.
+  if (!fds_.contains(machine)) fds_[machine] = open_lock(directory_, machine + "@");
+  // Each name is one byte of a file that stays empty; two names on one byte only exclude each other needlessly.
+  constexpr std::size_t kNames = std::size_t{1} << 62U;
+  struct flock name {};
+  name.l_type = kind == Lock::shared ? F_RDLCK : F_WRLCK;
+  name.l_whence = SEEK_SET;
+  name.l_start = static_cast<off_t>(std::hash<std::string>()(snapshot) % kNames);
+  name.l_len = 1;
+  // Of the open file, not of the process: two in one process exclude each other, too.
+  if (::fcntl(fds_[machine], F_OFD_SETLK, &name) == 0) return true;
+  if (errno == EAGAIN || errno == EACCES) return false;
+  throw Error(fmt::format("cannot lock snapshot names of machine '{}': {}", machine, std::strerror(errno)));
 }
 
 }  // namespace kld::run

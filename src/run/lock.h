@@ -28,4 +28,22 @@ class Locks {
   std::vector<int> fds_;
 };
 
+/// Claims on names of snapshots, among commands that share a machine's lock: who makes or destroys a snapshot claims
+/// its name alone, who clones one that is there claims it together with others. Record locks on one file a machine,
+/// gone with this object.
+class SnapshotClaims {
+ public:
+  explicit SnapshotClaims(std::string directory = kLockDirectory) : directory_(std::move(directory)) {}
+  SnapshotClaims(const SnapshotClaims&) = delete;
+  SnapshotClaims& operator=(const SnapshotClaims&) = delete;
+  ~SnapshotClaims();
+
+  /// False, at once, when another process has a claim that excludes this one. Error when the file cannot be opened.
+  bool take(const std::string& machine, const std::string& snapshot, Lock kind);
+
+ private:
+  std::string directory_;
+  std::map<std::string, int> fds_;
+};
+
 }  // namespace kld::run

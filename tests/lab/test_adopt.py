@@ -4,7 +4,6 @@
 import pytest
 from host import ROOT, STATE, TPM
 
-pytestmark = pytest.mark.soak
 
 NVRAM = "/var/lib/libvirt/qemu/nvram"
 FORGET = """

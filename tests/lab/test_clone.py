@@ -7,7 +7,6 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 from host import ROOT, STATE, TPM, UTC
 
-pytestmark = pytest.mark.soak
 
 CLONE = "com.kldload:clone-origin"
 

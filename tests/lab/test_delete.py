@@ -6,7 +6,6 @@ import time
 import pytest
 from host import ROOT, STATE, TPM
 
-pytestmark = pytest.mark.soak
 
 NOTHING = ".state"
 

@@ -6,7 +6,7 @@ from faults import COMMANDS, KILLED, TABLE, await_record, background, background
     end_background, generator, journal_entries, prepare, sample, strace, trial_of
 from host import JOURNAL, ROOT, STATE, lab
 
-pytestmark = [pytest.mark.module_state(prepare=prepare), pytest.mark.soak]
+pytestmark = pytest.mark.module_state(prepare=prepare)
 
 every_command = pytest.mark.parametrize("command", COMMANDS.values(), ids=lambda command: command.name)
 

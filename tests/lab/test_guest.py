@@ -10,7 +10,7 @@ from host import GUEST, ROOT
 
 BOOT = 900  # seconds; a boot takes about one minute on an idle machine
 
-pytestmark = [pytest.mark.module_state(), pytest.mark.soak]
+pytestmark = pytest.mark.module_state()
 
 
 def ask(host, name, request):

@@ -38,7 +38,7 @@ def prepare(host):
     host.run("virsh", "start", "web-1", "--paused")
 
 
-pytestmark = [pytest.mark.module_state(prepare=prepare), pytest.mark.soak]
+pytestmark = pytest.mark.module_state(prepare=prepare)
 
 STATES = {
     "golden": "shut off", "web-1": "paused", "web-2": "shut off", "leaf": "shut off",

@@ -13,7 +13,7 @@ def prepare(host):
     host.fill("golden", 1)
 
 
-pytestmark = [pytest.mark.module_state(prepare=prepare), pytest.mark.soak]
+pytestmark = pytest.mark.module_state(prepare=prepare)
 
 
 def slow(seconds, argv):
@@ -25,7 +25,7 @@ def at_once(host, *commands):
     """Runs them at the same time; exit statuses and what they said, in their order."""
     script = "rm -rf /tmp/once; mkdir /tmp/once; "
     for number, command in enumerate(commands):
-        script += f"({command} >/tmp/once/{number} 2>&1; echo $? >/tmp/once/{number}.rc) & "
+        script += f"(rc=0; {command} >/tmp/once/{number} 2>&1 || rc=$?; echo $rc >/tmp/once/{number}.rc) & "
     host.sh(script + "wait", timeout=300)
     return [(int(host.read(f"/tmp/once/{number}.rc")), host.read(f"/tmp/once/{number}"))
             for number in range(len(commands))]

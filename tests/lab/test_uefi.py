@@ -4,7 +4,6 @@
 import pytest
 from host import ROOT, STATE, TPM
 
-pytestmark = pytest.mark.soak
 
 FIRMWARE = ["--virt-type", "qemu", "--disk", "64M", "--ram", "256", "--cpus", "1", "--no-start"]
 

@@ -148,6 +148,7 @@ TEST(PlanClone, ReusesASnapshotOnlyOfThePresentState) {
   EXPECT_TRUE(reused([](auto&) {}));
   EXPECT_FALSE(reused([](auto& c) { c.host.domain_of("golden").state = virt::State::running; }));
   EXPECT_FALSE(reused([](auto& c) { c.host.domain_of("golden").has_managed_save = true; }));
+  EXPECT_FALSE(reused([](auto& c) { c.facts.going = {c.facts.snapshots.back().short_name()}; }));
   EXPECT_FALSE(reused([](auto& c) { c.facts.definitions.saved = "<domain/>"; }));
   EXPECT_FALSE(reused([](auto& c) { c.facts.definitions.saved_exists = false; }));
   EXPECT_FALSE(reused([](auto& c) { c.host.dataset("rpool/vms/golden").written = 512; }));

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -220,6 +221,21 @@ TEST_F(JournalTest, OtherFilesAndAMissingDirectoryAreNothing) {
   EXPECT_TRUE(entries().empty());
   EXPECT_TRUE(open_entries(directory_ + "/none").empty());
   EXPECT_TRUE(machines_in_journal(directory_ + "/none").empty());
+}
+
+TEST_F(JournalTest, LeftByADeathInTheHeaderIsSwept) {
+  std::ofstream(directory_ + "/op-1.json.new") << "{\"version\":";
+  EXPECT_TRUE(entries().empty());
+  EXPECT_EQ(files(), 0U);
+}
+
+TEST_F(JournalTest, BeingMadeIsNotSwept) {
+  const std::string unready = directory_ + "/op-1.json.new";
+  const int fd = ::open(unready.c_str(), O_WRONLY | O_CREAT, 0600);
+  ASSERT_EQ(::flock(fd, LOCK_EX), 0);
+  EXPECT_TRUE(entries().empty());
+  EXPECT_EQ(files(), 1U);
+  ::close(fd);
 }
 
 TEST_F(JournalTest, ThatCannotBeMadeLeavesNothing) {

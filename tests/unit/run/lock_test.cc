@@ -155,5 +155,46 @@ TEST_F(LockTest, TakesItWhenTheOtherEnds) {
 
 TEST_F(LockTest, NothingWantedIsNothingTaken) { EXPECT_NO_THROW(take({})); }
 
+TEST_F(LockTest, ClaimsOnSnapshotsExcludeEachOtherByName) {
+  const auto directory = directory_ + "/lock";
+  SnapshotClaims maker(directory);
+  EXPECT_TRUE(maker.take("golden", "clone-1", Lock::exclusive));
+  SnapshotClaims other(directory);
+  EXPECT_FALSE(other.take("golden", "clone-1", Lock::exclusive));
+  EXPECT_FALSE(other.take("golden", "clone-1", Lock::shared));
+  EXPECT_TRUE(other.take("golden", "clone-2", Lock::exclusive));
+  EXPECT_TRUE(other.take("web", "clone-1", Lock::exclusive));
+}
+
+TEST_F(LockTest, ClaimsOfReadersGoTogether) {
+  const auto directory = directory_ + "/lock";
+  SnapshotClaims one(directory);
+  SnapshotClaims two(directory);
+  EXPECT_TRUE(one.take("golden", "clone-1", Lock::shared));
+  EXPECT_TRUE(two.take("golden", "clone-1", Lock::shared));
+  SnapshotClaims destroyer(directory);
+  EXPECT_FALSE(destroyer.take("golden", "clone-1", Lock::exclusive));
+}
+
+TEST_F(LockTest, ClaimsEndWithTheirOwner) {
+  const auto directory = directory_ + "/lock";
+  int ready[2];
+  ASSERT_EQ(::pipe(ready), 0);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    SnapshotClaims claims(directory);
+    if (claims.take("golden", "s", Lock::exclusive) && ::write(ready[1], "x", 1) == 1) ::pause();
+    ::_exit(1);
+  }
+  char byte = 0;
+  ASSERT_EQ(::read(ready[0], &byte, 1), 1);
+  EXPECT_FALSE(SnapshotClaims(directory).take("golden", "s", Lock::shared));
+  end(child);
+  SnapshotClaims after(directory);
+  EXPECT_TRUE(after.take("golden", "s", Lock::exclusive));
+  ::close(ready[0]);
+  ::close(ready[1]);
+}
+
 }  // namespace
 }  // namespace kld::run
