@@ -68,7 +68,15 @@ void adopt_one(cli::Context& context, const std::string& name) {
       proposal.question.push_back(fmt::format("To take in '{}':", name));
       for (const auto& step : plan->steps) proposal.question.push_back("  " + plan::describe(step));
     }
-    proposal.report = [name](const run::Host&) { return fmt::format("Machine {} adopted.\n", name); };
+    std::vector<std::string> originals;
+    if (const auto* plan = std::get_if<plan::Plan>(&proposal.result)) originals = plan::originals(*plan);
+    proposal.report = [name, originals](const run::Host&) {
+      std::string text = fmt::format("Machine {} adopted.\n", name);
+      if (originals.empty()) return text;
+      return text + fmt::format("What was copied is kept; once the machine has started: rm -r {}\n",
+                                fmt::join(originals, " "));
+    };
+    proposal.report_json = [originals](const run::Host&) { return nlohmann::json{{"kept", originals}}; };
     return proposal;
   });
 }
@@ -115,8 +123,8 @@ cli::Command adopt() {
   command.description =
       "Takes a shut-off libvirt machine whose disks are volumes below the root, whoever made it, into the layout: "
       "names "
-      "and marks its volumes, gives it a state filesystem, and moves firmware variables and TPM there. No disk data is "
-      "copied. A machine whose datasets are there but which libvirt no longer knows is defined from its saved "
+      "and marks its volumes, gives it a state filesystem, and copies firmware variables and TPM there; the originals "
+      "of these stay until you remove them. No disk data is copied. A machine whose datasets are there but which libvirt no longer knows is defined from its saved "
       "definition.";
   command.examples = {{"kvm-adopt legacy", "shows what changes, asks, adopts"},
                       {"kvm-adopt --all --yes", "everything that can be, for example after reinstalling the host"}};

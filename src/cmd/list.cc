@@ -47,12 +47,13 @@ std::map<std::string, plan::SnapshotSummary> summaries(const plan::View& view) {
   return result;
 }
 
-/// True when a domain uses a volume that a shallow look does not reach.
+/// True when a domain uses a volume that the first look did not reach.
 bool lies_deeper(const plan::View& view) {
   for (const auto& domain : view.domains) {
     for (const auto& path : domain.block_paths) {
       const auto volume = plan::volume_of(view, path);
-      if (zfs::is_below(volume, view.root) && zfs::parent_of(volume) != view.root) return true;
+      const bool reached = zfs::parent_of(volume) == view.root || plan::find_dataset(view, volume) != nullptr;
+      if (zfs::is_below(volume, view.root) && !reached) return true;
     }
   }
   return false;
@@ -61,7 +62,8 @@ bool lies_deeper(const plan::View& view) {
 void run_list(cli::Context& context, const Flags& flags) {
   plan::check_sort(flags.request.sort);
   cli::Context::require_root();
-  auto host = context.look({.sync_first = false, .snapshots_of = "", .shallow = !flags.wide});
+  auto host = context.look(
+      {.sync_first = false, .snapshots_of = "", .shallow = !flags.wide, .machines = {}, .folders = true});
   if (!flags.wide && lies_deeper(host.view())) host = context.look();
   auto request = flags.request;
   request.volumes = host.view().volumes;

@@ -2,6 +2,9 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+#include <map>
+
 #include "base/size.h"
 #include "cmd/commands.h"
 #include "plan/delete.h"
@@ -11,42 +14,48 @@
 namespace kld::cmd {
 namespace {
 
-/// Leaves out the snapshots on origins that others are about to clone; the rest is kept from that.
-void leave_those_in_use(const run::Host& host, const plan::DeleteRequest& request,
-                        std::vector<zfs::Snapshot>& snapshots, run::SnapshotClaims& claims) {
-  const auto asked = [&](const std::string& machine) {
-    return std::find(request.machines.begin(), request.machines.end(), machine) != request.machines.end();
-  };
-  std::map<std::string, std::string> owners;
-  for (const auto& [name, machine] : plan::machines(host.view())) {
-    for (const auto& dataset : machine.datasets()) owners[dataset.name] = name;
+/// Datasets of all machines: by name, the machine.
+std::map<std::string, plan::Machine> owners_of_datasets(const plan::View& view) {
+  std::map<std::string, plan::Machine> owners;
+  for (const auto& [name, machine] : plan::machines(view)) {
+    for (const auto& dataset : machine.datasets()) owners[dataset.name] = machine;
   }
-  std::erase_if(snapshots, [&](const zfs::Snapshot& snapshot) {
-    const auto owner = owners[snapshot.dataset()];
-    if (owner.empty() || asked(owner) || !plan::is_named(snapshot.short_name(), "clone")) return false;
-    return !claims.take(owner, snapshot.short_name(), run::Lock::exclusive);
-  });
+  return owners;
 }
 
 plan::DeleteFacts look(const run::Host& host, const plan::DeleteRequest& request, run::SnapshotClaims& claims) {
   plan::DeleteFacts facts;
+  const auto owners = owners_of_datasets(host.view());
   std::vector<std::string> datasets;
   const auto add = [&](const std::string& name) {
-    if (!name.empty() && std::find(datasets.begin(), datasets.end(), name) == datasets.end()) datasets.push_back(name);
+    if (std::find(datasets.begin(), datasets.end(), name) == datasets.end()) datasets.push_back(name);
   };
   for (const auto& name : request.machines) {
     const auto machine = plan::find_machine(host.view(), name);
     if (!machine) continue;
     for (const auto& dataset : machine->datasets()) {
       add(dataset.name);
-      add(dataset.origin.substr(0, dataset.origin.find('@')));
+      if (dataset.origin.empty()) continue;
+      const std::string origin = dataset.origin.substr(0, dataset.origin.find('@'));
+      add(origin);
+      // Of the machine that it belongs to, all: that one's snapshots are whole or not there.
+      const auto owner = owners.find(origin);
+      if (owner == owners.end()) continue;
+      for (const auto& part : owner->second.datasets()) add(part.name);
     }
     if (!machine->domain) continue;
     facts.definitions[name] = host.libvirt().inactive_xml(machine->domain->uuid);
     facts.block_jobs[name] = host.block_jobs(*machine);
   }
   facts.snapshots = zfs::list_snapshots(datasets, false);
-  leave_those_in_use(host, request, facts.snapshots, claims);
+  // Those on origins that others are about to clone are left alone; the rest is kept from being cloned.
+  std::erase_if(facts.snapshots, [&](const zfs::Snapshot& snapshot) {
+    const auto owner = owners.find(snapshot.dataset());
+    if (owner == owners.end() || !plan::is_named(snapshot.short_name(), "clone")) return false;
+    const auto& name = owner->second.name;
+    const bool goes = std::find(request.machines.begin(), request.machines.end(), name) != request.machines.end();
+    return !goes && !claims.take(name, snapshot.short_name(), run::Lock::exclusive);
+  });
   facts.origins = zfs::list_origins(zfs::pool_of(host.view().root));
   return facts;
 }

@@ -84,12 +84,7 @@ void list(cli::Context& context, const Flags& flags) {
   const auto now = static_cast<UnixTime>(std::time(nullptr));
   const auto or_dash = [](const std::string& text) { return text.empty() ? std::string("-") : text; };
   for (const auto& snapshot : snapshots) {
-    std::vector<std::string> clones;
-    for (const auto& clone : snapshot.clones) {
-      const auto* dataset = plan::find_dataset(host.view(), clone);
-      if (dataset != nullptr && dataset->kind == zfs::Kind::filesystem) continue;
-      clones.push_back(zfs::last_component(clone));
-    }
+    const auto clones = plan::owners_of_clones(host.view(), snapshot.clones);
     rows.push_back({"@" + snapshot.name, format_age(now - snapshot.creation), format_size(snapshot.used),
                     format_size(snapshot.written),
                     snapshot.missing.empty() ? or_dash(snapshot.consistency) : "not whole", or_dash(snapshot.by),

@@ -242,6 +242,14 @@ Result plan_adopt(const View& view, const AdoptRequest& request, const AdoptFact
   return no_such_machine(view, request.machine);
 }
 
+std::vector<std::string> originals(const Plan& plan) {
+  std::vector<std::string> paths;
+  for (const auto& step : plan.steps) {
+    if (const auto* copy = std::get_if<CopyFiles>(&step)) paths.push_back(copy->from);
+  }
+  return paths;
+}
+
 std::vector<std::string> adoptable(const View& view, const std::map<std::string, std::string>& definitions,
                                    const Volumes& volumes) {
   const auto known = machines(view);

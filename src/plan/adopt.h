@@ -32,6 +32,9 @@ struct AdoptFacts {
 /// "already-adopted". Whatever fails, everything is undone.
 Result plan_adopt(const View& view, const AdoptRequest& request, const AdoptFacts& facts, const Fresh& fresh);
 
+/// Files and directories that the plan copies and leaves where they are.
+std::vector<std::string> originals(const Plan& plan);
+
 /// Names that `--all` takes, sorted: domains whose disks are all volumes below the root and which are not machines
 /// yet, and machines with a state filesystem that libvirt lost. `definitions`: inactive XML by name of those domains
 /// that are no machines; `volumes` as in AdoptFacts.

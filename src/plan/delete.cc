@@ -127,15 +127,26 @@ std::optional<Refusal> not_deletable(const View& view, const Machine& machine, c
   return std::nullopt;
 }
 
-/// @clone- snapshots on the origins that nobody uses once `doomed` is gone, if they are ours.
-std::vector<DoomedSnapshot> last_used(const std::set<std::string>& doomed, const DeleteFacts& facts) {
-  std::vector<DoomedSnapshot> result;
+/// @clone- snapshots on the origins that nobody uses once `doomed` is gone, if they are ours. Those of a machine go
+/// whole or stay whole: also the parts that were not cloned, as with --without.
+std::vector<DoomedSnapshot> last_used(const View& view, const std::set<std::string>& doomed, const DeleteFacts& facts) {
+  struct Whole {
+    std::vector<DoomedSnapshot> parts;
+    bool used = false;  ///< by what goes
+    bool stays = false;
+  };
+  std::map<std::pair<std::string, std::string>, Whole> wholes;
   for (const auto& snapshot : facts.snapshots) {
-    if (contains(doomed, snapshot.dataset()) || snapshot.clones.empty() || snapshot.holds > 0) continue;
-    if (snapshot.property(zfs::property::by) != "clone" || !is_named(snapshot.short_name(), "clone")) continue;
-    const bool all_go = std::all_of(snapshot.clones.begin(), snapshot.clones.end(),
-                                    [&](const std::string& clone) { return contains(doomed, clone); });
-    if (all_go) result.push_back({snapshot.name, snapshot.guid});
+    if (contains(doomed, snapshot.dataset()) || !is_named(snapshot.short_name(), "clone")) continue;
+    const auto owner = owner_of(view, snapshot.dataset());
+    auto& whole = wholes[{owner.empty() ? snapshot.dataset() : owner, snapshot.short_name()}];
+    whole.parts.push_back({snapshot.name, snapshot.guid});
+    if (snapshot.holds > 0 || snapshot.property(zfs::property::by) != "clone") whole.stays = true;
+    for (const auto& clone : snapshot.clones) (contains(doomed, clone) ? whole.used : whole.stays) = true;
+  }
+  std::vector<DoomedSnapshot> result;
+  for (const auto& [name, whole] : wholes) {
+    if (whole.used && !whole.stays) result.insert(result.end(), whole.parts.begin(), whole.parts.end());
   }
   return result;
 }
@@ -227,7 +238,7 @@ Result plan_delete(const View& view, const DeleteRequest& request, const DeleteF
   if (!undefine.domains.empty()) plan.steps.emplace_back(std::move(undefine));
   if (discards.empty()) plan.commit = plan.steps.size();
   plan.steps.emplace_back(DestroyDatasets{in_order(machines)});
-  if (auto snapshots = last_used(doomed, facts); !snapshots.empty()) {
+  if (auto snapshots = last_used(view, doomed, facts); !snapshots.empty()) {
     plan.steps.emplace_back(DestroySnapshots{std::move(snapshots), true});
   }
   return plan;

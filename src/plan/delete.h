@@ -17,7 +17,7 @@ struct DeleteRequest {
 };
 
 struct DeleteFacts {
-  std::vector<zfs::Snapshot> snapshots;  ///< of all datasets of the machines, and of the datasets they were cloned from
+  std::vector<zfs::Snapshot> snapshots;  ///< of all datasets of the machines, and of the machines they were cloned from
   std::vector<zfs::Dataset> origins;     ///< name and origin of everything in the pool: clones may lie anywhere
   std::map<std::string, std::string> definitions;              ///< machine to inactive XML, for the undo
   std::map<std::string, std::vector<std::string>> block_jobs;  ///< by machine

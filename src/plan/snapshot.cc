@@ -122,6 +122,22 @@ std::vector<MachineSnapshot> machine_snapshots(const Machine& machine, const std
   return result;
 }
 
+std::vector<std::string> owners_of_clones(const View& view, const std::vector<std::string>& clones) {
+  const std::string states = state_dataset(view.root, "");
+  std::vector<std::string> owners;
+  for (const auto& clone : clones) {
+    std::string owner = clone;
+    if (clone.starts_with(states)) {
+      owner = clone.substr(states.size(), clone.find('/', states.size()) - states.size());
+    } else if (const auto* dataset = find_dataset(view, clone)) {
+      const auto machine = dataset->property(zfs::property::machine);
+      if (!machine.empty()) owner = machine;
+    }
+    if (std::find(owners.begin(), owners.end(), owner) == owners.end()) owners.push_back(owner);
+  }
+  return owners;
+}
+
 std::variant<std::string, Refusal> snapshot_argument(const Machine& machine, const std::string& given) {
   const auto at = given.find('@');
   const std::string before = at == std::string::npos ? "" : given.substr(0, at);

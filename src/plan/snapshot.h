@@ -60,6 +60,9 @@ struct MachineSnapshot {
 /// By createtxg, oldest first.
 std::vector<MachineSnapshot> machine_snapshots(const Machine& machine, const std::vector<zfs::Snapshot>& snapshots);
 
+/// Whose datasets these clones are: machines by name, each once, and datasets that are no machine's.
+std::vector<std::string> owners_of_clones(const View& view, const std::vector<std::string>& clones);
+
 /// `given` as a user may write it: "S", "@S", "web@S" or "rpool/vms/web@S". A Refusal when it is another machine's.
 std::variant<std::string, Refusal> snapshot_argument(const Machine& machine, const std::string& given);
 

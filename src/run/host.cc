@@ -33,6 +33,17 @@ std::optional<std::vector<zfs::Dataset>> list_wanted(const Root& root, const Loo
   return zfs::list_shallow(names);
 }
 
+/// Filesystems directly below the root that are not the layout's own.
+std::vector<std::string> folders(const std::string& root, const std::vector<zfs::Dataset>& datasets) {
+  std::vector<std::string> names;
+  for (const auto& dataset : datasets) {
+    if (dataset.kind != zfs::Kind::filesystem || zfs::parent_of(dataset.name) != root) continue;
+    const auto name = zfs::last_component(dataset.name);
+    if (!name.starts_with('.') && name != "isos") names.push_back(dataset.name);
+  }
+  return names;
+}
+
 std::vector<zfs::Dataset> list_root(const Root& root, const Look& wanted) {
   auto datasets = list_wanted(root, wanted);
   if (!datasets || datasets->empty()) {
@@ -54,6 +65,10 @@ std::vector<zfs::Dataset> list_root(const Root& root, const Look& wanted) {
          fmt::format("'{}' is not the root dataset it was", root.dataset),
          {fmt::format("guid {}, the configuration says {}", top.guid, *root.guid)},
          "was another pool imported under this name? When it is right, correct root_guid in the configuration"});
+  }
+  if (const auto parents = folders(root.dataset, *datasets); wanted.folders && !parents.empty()) {
+    auto deeper = zfs::list_below(parents);
+    datasets->insert(datasets->end(), deeper.begin(), deeper.end());
   }
   return std::move(*datasets);
 }

@@ -26,6 +26,8 @@ struct Look {
   /// What lies directly below the root, and the state of `machines`; not each dataset of every machine.
   bool shallow = false;
   std::vector<std::string> machines = {};
+  /// With `shallow`: also below filesystems that people made below the root, where they have put volumes.
+  bool folders = false;
 };
 
 /// The host as one command sees it.

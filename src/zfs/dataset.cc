@@ -220,6 +220,14 @@ std::optional<std::vector<Dataset>> list(std::vector<std::string> options, const
 
 std::optional<std::vector<Dataset>> list_datasets(const std::string& root) { return list({"-r"}, {root}); }
 
+std::vector<Dataset> list_below(const std::vector<std::string>& datasets) {
+  auto found = list({"-r"}, datasets).value_or(std::vector<Dataset>());
+  std::erase_if(found, [&](const Dataset& one) {
+    return std::find(datasets.begin(), datasets.end(), one.name) != datasets.end();
+  });
+  return found;
+}
+
 std::optional<std::vector<Dataset>> list_shallow(const std::vector<std::string>& datasets) {
   return list({"-d", "1"}, datasets);
 }

@@ -80,6 +80,8 @@ bool is_below(std::string_view dataset, std::string_view ancestor);
 
 /// All filesystems and volumes at and below `root`, one `zfs list`; nullopt when there is no such dataset.
 std::optional<std::vector<Dataset>> list_datasets(const std::string& root);
+/// The same below each of these, which are left out. None is listed when one of them is gone meanwhile.
+std::vector<Dataset> list_below(const std::vector<std::string>& datasets);
 /// The same of these datasets and their direct children only; nullopt when one does not exist.
 std::optional<std::vector<Dataset>> list_shallow(const std::vector<std::string>& datasets);
 /// Volumes and filesystems with their `origin` in the whole pool: who depends on a snapshot may lie anywhere in it.

@@ -285,6 +285,8 @@ def test_full_copy(host):
         copy-3
         copy-3-data
         """):
+        # What stood in for the firmware variables, it could not start with.
+        host.sh(f"cat /usr/share/OVMF/OVMF_VARS_4M.fd >{STATE}/web/uefi_VARS.fd")
         host.run("virsh", "start", "web", "--paused")
         host.run("kvm-clone", "web", "copy-3", "--full")
         host.run("virsh", "destroy", "web")

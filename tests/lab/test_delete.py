@@ -186,7 +186,7 @@ def test_what_libvirt_keeps(host):
     # A snapshot by libvirt, of the definition alone: made so, as internal ones want qcow2.
     host.create("web")
     host.write("/root/snapshot.xml", f"<domainsnapshot><name>theirs</name><state>shutoff</state>"
-               f"<creationTime>1700000000</creationTime><memory snapshot='no'/><disks><disk name='vda' snapshot='no'/>"
+               f"<creationTime>1700000000</creationTime><memory snapshot='no'/><disks><disk name='vda' snapshot='internal'/>"
                f"</disks>{host.xml('web')}</domainsnapshot>")
     host.run("virsh", "snapshot-create", "web", "/root/snapshot.xml", "--redefine")
     for command in (["kvm-delete", "web", "--yes"], ["kvm-clone", "web", "copy"], ["kvm-snap", "web"]):

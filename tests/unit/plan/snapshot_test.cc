@@ -199,5 +199,14 @@ TEST(PlanSnapshotDelete, RefusesClonesHoldsAndStrangers) {
   EXPECT_EQ(kind_of(plan_snapshot_delete(host.view, "gold", "s", snapshots, fresh())), "no-such-machine");
 }
 
+TEST(OwnersOfClones, AreMachinesEachOnce) {
+  test::Host host;
+  host.machine("golden");
+  host.clone("golden", "clone-2026-01-01T00:00:00Z", "web");
+  EXPECT_EQ(owners_of_clones(host.view, {"rpool/vms/web", "rpool/vms/.state/web", "rpool/vms/.state/web/tpm",
+                                         "rpool/vms/.state/unseen/tpm", "rpool/elsewhere"}),
+            (std::vector<std::string>{"web", "unseen", "rpool/elsewhere"}));
+}
+
 }  // namespace
 }  // namespace kld::plan
