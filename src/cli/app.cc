@@ -82,6 +82,10 @@ std::string usage_problem(const CLI::App& app, const CLI::ParseError& problem) {
 
 int run_command(const Command& command, const std::vector<std::string>& words) {
   Context context;
+  if (words == std::vector<std::string>{"--version"}) {
+    context.answer(fmt::format("{} {}\n", command.link.empty() ? "kld" : command.link, KLD_VERSION));
+    return 0;
+  }
   try {
     std::function<void()> run;
     const auto app = make_parser(command, context, run);
@@ -160,10 +164,6 @@ int run_app(const std::vector<Command>& commands, int argc, char** argv) {
   const std::string program = argc > 0 ? std::filesystem::path(argv[0]).filename().string() : "kld";
   const Context plain;
   if (const auto* linked = find(commands, program); linked != nullptr && program == linked->link) {
-    if (words == std::vector<std::string>{"--version"}) {
-      plain.answer(fmt::format("{} {}\n", program, KLD_VERSION));
-      return 0;
-    }
     return run_command(*linked, words);
   }
   if (words.empty() || words[0] == "--help" || words[0] == "-h" || (words[0] == "help" && words.size() == 1)) {

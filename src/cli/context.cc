@@ -208,11 +208,11 @@ void Context::confirm(const Proposal& proposal) const {
 }
 
 void Context::execute(const plan::Plan& plan, const run::Host& host, const Proposal& proposal) {
-  executing_ = true;
   run::RealRunner runner(&host.libvirt(), progress_bar(!common.quiet && !common.json), run::interrupted);
   // While undoing, an interruption that is already asked for must not stop the undo.
   auto seen = watch();
   auto journal = run::Journal::open(plan);
+  executing_ = true;
   seen.undo = [tell = seen.undo, &runner](const plan::Step& step) {
     runner.ignore_interruptions();
     tell(step);

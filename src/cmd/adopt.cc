@@ -124,7 +124,8 @@ cli::Command adopt() {
       "Takes a shut-off libvirt machine whose disks are volumes below the root, whoever made it, into the layout: "
       "names "
       "and marks its volumes, gives it a state filesystem, and copies firmware variables and TPM there; the originals "
-      "of these stay until you remove them. No disk data is copied. A machine whose datasets are there but which libvirt no longer knows is defined from its saved "
+      "of these stay until you remove them. No disk data is copied. A machine whose datasets are there but which "
+      "libvirt no longer knows is defined from its saved "
       "definition.";
   command.examples = {{"kvm-adopt legacy", "shows what changes, asks, adopts"},
                       {"kvm-adopt --all --yes", "everything that can be, for example after reinstalling the host"}};

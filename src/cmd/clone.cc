@@ -107,7 +107,8 @@ void run_clone(cli::Context& context, const Flags& flags) {
 }  // namespace
 
 cli::Command clone() {
-  cli::Command command{"clone", "kvm-clone", "Clone a machine, running or not, in about a second", "", {}, nullptr};
+  cli::Command command{"clone", "kvm-clone", "Clone a machine, running or not, without copying its data",
+                       "",      {},          nullptr};
   command.description =
       "Takes one atomic snapshot of the whole machine (all disks, firmware variables, TPM, definition) and clones it. "
       "Each "

@@ -28,9 +28,8 @@ const char* word(run::Recovered::How how) {
 std::vector<run::Recovered> preview() {
   std::vector<run::Recovered> results;
   for (const auto& entry : run::open_entries()) {
-    const bool finish = entry.begun && *entry.begun >= entry.plan.commit;
     results.push_back({entry.plan.operation, entry.plan.op, entry.plan.machines,
-                       finish ? run::Recovered::How::finished : run::Recovered::How::undone, entry.problem});
+                       entry.committed() ? run::Recovered::How::finished : run::Recovered::How::undone, entry.problem});
   }
   return results;
 }

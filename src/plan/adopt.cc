@@ -110,13 +110,12 @@ Result take_in(const View& view, const virt::DomainInfo& domain, const AdoptFact
         fmt::format("virsh shutdown {}", name)};
   }
 
-  if (!moved.empty()) {
-    AwaitUnused unused;
-    for (const auto& disk : disks) {
-      if (disk.renamed()) unused.volumes.push_back(disk.volume.name);
-    }
-    plan.steps.emplace_back(std::move(unused));
-  }
+  const DomainName domain_name{name, definition.uuid()};
+  // A host that starts anew in the middle must not start it.
+  if (domain.autostart) plan.steps.emplace_back(SetAutostart{domain_name, false});
+  AwaitUnused unused;
+  for (const auto& disk : disks) unused.volumes.push_back(disk.volume.name);
+  if (!unused.volumes.empty()) plan.steps.emplace_back(std::move(unused));
   if (auto step = ensure_state_root(view, fresh.op)) plan.steps.push_back(std::move(*step));
   const auto& rename_steps = std::get<std::vector<Step>>(moves);
   // By the names that the undo ends with: an undo that is repeated finds them whatever it had renamed back before.
@@ -156,11 +155,13 @@ Result take_in(const View& view, const virt::DomainInfo& domain, const AdoptFact
     plan.steps.emplace_back(WriteFiles{{{definition_path(name), adopted.xml(), facts.saved_exists, facts.saved}}});
   }
   if (!moved.empty()) plan.steps.emplace_back(AwaitDevices{std::move(moved)});
+  // From here on it can be used as it lies now: what dies then is finished.
+  plan.commit = plan.steps.size();
   if (!adopted.same_as(definition)) {
     plan.steps.emplace_back(
         RedefineDomain{{name, definition.uuid(), adopted.xml()}, {name, definition.uuid(), facts.inactive}});
   }
-  plan.commit = plan.steps.size();
+  if (domain.autostart) plan.steps.emplace_back(SetAutostart{domain_name, true});
   return plan;
 }
 
@@ -228,9 +229,9 @@ Result define_again(const View& view, const Machine& machine, const AdoptFacts& 
     add_mount(mounts, &*machine.tpm, machine.tpm->name, tpm_home);
   }
   if (!mounts.empty()) plan.steps.emplace_back(MountFilesystems{std::move(mounts)});
+  plan.commit = plan.steps.size();
   plan.steps.emplace_back(DefineDomains{{{name, definition.uuid(), facts.saved}}});
   plan.warnings.push_back(fmt::format("whether it started with the host is not known: virsh autostart {}", name));
-  plan.commit = plan.steps.size();
   return plan;
 }
 

@@ -217,6 +217,8 @@ void add_state_and_domains(Plan& plan, const View& view, const Source& source, c
   }
   plan.steps.emplace_back(std::move(files));
   if (!seeds.seeds.empty()) plan.steps.emplace_back(std::move(seeds));
+  // From here on libvirt knows them and somebody may use them: what dies now is finished.
+  plan.commit = plan.steps.size();
   plan.steps.emplace_back(std::move(domains));
   plan.steps.emplace_back(std::move(devices));
   if (!request.start) return;
@@ -377,12 +379,11 @@ Result plan_clone(const View& view, const CloneRequest& request, const CloneFact
   add_datasets(plan, view, source, targets, request, fresh);
   add_state_and_domains(plan, view, source, targets, request);
   if (request.full && source.take) {
-    // An independent copy needs its snapshot no more. It goes by our own mark, so it may stand before the commit point.
+    // An independent copy needs its snapshot no more.
     DestroyOwn done{{}, {}, fresh.op};
     for (const auto& dataset : machine->datasets()) done.snapshots.push_back(dataset.name + "@" + source.snapshot);
     plan.steps.emplace_back(std::move(done));
   }
-  plan.commit = plan.steps.size();
   return plan;
 }
 

@@ -297,6 +297,8 @@ void add_steps(Plan& plan, const View& view, const CreateRequest& request, const
   } else {
     plan.steps.emplace_back(std::move(files));
   }
+  // From here on libvirt knows it and somebody may use it: what dies now is finished.
+  plan.commit = plan.steps.size();
   plan.steps.emplace_back(DefineDomains{{{request.name, spec.uuid, xml}}});
   if (request.start && wanted.boots) {
     plan.steps.emplace_back(StartDomain{{request.name, spec.uuid}});
@@ -313,6 +315,13 @@ Result plan_create(const View& view, const CreateRequest& request, const CreateF
   std::vector<std::string> labels;
   for (const auto& disk : request.disks) labels.push_back(disk.label.empty() ? kFirstDisk : disk.label);
   if (labels.empty()) labels.emplace_back(kFirstDisk);
+  if (labels.front() != kFirstDisk) {
+    return Refusal{
+        "usage",
+        fmt::format("the first --disk is the system's and has no label, '{}' is for further ones", labels.front()),
+        {},
+        fmt::format("--disk SIZE --disk {}=SIZE", labels.front())};
+  }
   if (auto refusal = bad_words(request)) return *refusal;
   if (auto refusal = name_taken(view, request.name, labels, facts.taken_paths)) return *refusal;
   if (auto refusal = bad_image(request, facts)) return *refusal;
@@ -341,7 +350,6 @@ Result plan_create(const View& view, const CreateRequest& request, const CreateF
   if (auto refusal = pool_limit(facts.pool, more, request.over_limit)) return *refusal;
   warn(view, request, facts, wanted, plan);
   add_steps(plan, view, request, facts, wanted, fresh);
-  plan.commit = plan.steps.size();
   return plan;
 }
 

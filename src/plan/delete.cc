@@ -113,6 +113,16 @@ std::optional<Refusal> not_deletable(const View& view, const Machine& machine, c
       }
     }
   }
+  for (const auto& dataset : view.datasets) {
+    const bool foreign = machine.state && zfs::is_below(dataset.name, machine.state->name) &&
+                         (!machine.tpm || dataset.name != machine.tpm->name);
+    if (!foreign) continue;
+    return Refusal{
+        "foreign-dataset",
+        fmt::format("{} lies below the state of machine '{}' and is not part of it", dataset.name, machine.name),
+        {},
+        fmt::format("move it away first: zfs rename {} ...", dataset.name)};
+  }
   for (const auto& snapshot : facts.snapshots) {
     const auto datasets = machine.datasets();
     const bool own =
@@ -151,15 +161,26 @@ std::vector<DoomedSnapshot> last_used(const View& view, const std::set<std::stri
   return result;
 }
 
+/// Snapshots of what goes, but for those that others of it were cloned from: they go with their datasets.
+std::vector<DoomedSnapshot> own_snapshots(const std::set<std::string>& doomed, const DeleteFacts& facts) {
+  std::vector<DoomedSnapshot> result;
+  for (const auto& snapshot : facts.snapshots) {
+    if (contains(doomed, snapshot.dataset()) && snapshot.clones.empty())
+      result.push_back({snapshot.name, snapshot.guid});
+  }
+  return result;
+}
+
 /// Clones before what they were cloned from, children before parents.
 std::vector<Doomed> in_order(const std::vector<Machine>& machines) {
   std::vector<Doomed> waiting;
   std::map<std::string, std::string> origins;
   for (const auto& machine : machines) {
     const auto uuid = machine.domain ? machine.domain->uuid : std::string();
+    // Disks first: one that is in use keeps the keys and variables that belong to it.
+    for (const auto& disk : machine.disks) waiting.push_back({disk.volume.name, disk.volume.guid, ""});
     if (machine.tpm) waiting.push_back({machine.tpm->name, machine.tpm->guid, machine.tpm->mountpoint});
     if (machine.state) waiting.push_back({machine.state->name, machine.state->guid, state_directory(machine.name)});
-    for (const auto& disk : machine.disks) waiting.push_back({disk.volume.name, disk.volume.guid, ""});
     for (const auto& dataset : machine.datasets()) origins[dataset.name] = dataset_of(dataset.origin);
   }
   std::vector<Doomed> ordered;
@@ -237,6 +258,10 @@ Result plan_delete(const View& view, const DeleteRequest& request, const DeleteF
   plan.steps.insert(plan.steps.end(), discards.begin(), discards.end());
   if (!undefine.domains.empty()) plan.steps.emplace_back(std::move(undefine));
   if (discards.empty()) plan.commit = plan.steps.size();
+  // One call, all or none: what ZFS refuses now (a hold, a clone, a send that runs) leaves the machine as it was.
+  if (auto snapshots = own_snapshots(doomed, facts); !snapshots.empty()) {
+    plan.steps.emplace_back(DestroySnapshots{std::move(snapshots), false});
+  }
   plan.steps.emplace_back(DestroyDatasets{in_order(machines)});
   if (auto snapshots = last_used(view, doomed, facts); !snapshots.empty()) {
     plan.steps.emplace_back(DestroySnapshots{std::move(snapshots), true});

@@ -76,8 +76,9 @@ Result plan_snapshot(const View& view, const SnapshotRequest& request, const Def
   }
   Plan plan{"snapshot", fresh.op, {machine->name}, {}, 0, {}};
   if (auto save = save_definition(*machine, definitions)) plan.steps.push_back(*save);
-  plan.steps.emplace_back(snapshot_all(*machine, name, "hand", fresh.op));
+  // Once it is there, somebody may count on it: what dies behind it is finished.
   plan.commit = plan.steps.size();
+  plan.steps.emplace_back(snapshot_all(*machine, name, "hand", fresh.op));
   return plan;
 }
 

@@ -28,42 +28,63 @@ void attempt(Act&& act) {
   }
 }
 
-void finish_undone(const plan::Plan& plan, std::size_t last, Runner& runner, Record& record, const Watch& watch,
-                   Error& error) {
-  if (undo(plan.steps, last, runner, watch, false)) {
-    record.close();
-    return;
+bool is_about_a_domain(const plan::Step& step) {
+  return std::holds_alternative<plan::UndefineDomains>(step) || std::holds_alternative<plan::RedefineDomain>(step) ||
+         std::holds_alternative<plan::StopDomain>(step);
+}
+
+/// The first step that cannot be undone.
+std::size_t no_return(const plan::Plan& plan) {
+  std::size_t at = plan.commit;
+  while (at < plan.steps.size() && !plan::is_destructive(plan.steps[at])) ++at;
+  return at;
+}
+
+/// Undoes steps[0..last]. False when something is left for recovery.
+bool undo_all(const plan::Plan& plan, std::size_t last, Runner& runner, Record& record, const Watch& watch) {
+  try {
+    record.begin_undo();
+  } catch (const Error&) {
+    // Recovery will undo what has not reached the commit point, and finish the rest: so must we, then.
+    if (last >= plan.commit) return false;
   }
-  error.set_exit(Exit::needs_recovery);
+  if (!undo(plan.steps, last, runner, watch, false)) return false;
+  try {
+    record.close();
+  } catch (const Error&) {
+    return false;
+  }
+  return true;
 }
 
 }  // namespace
 
-bool is_all_or_nothing(const plan::Step& step) { return std::holds_alternative<plan::DestroySnapshots>(step); }
+bool is_all_or_nothing(const plan::Step& step) {
+  return std::holds_alternative<plan::DestroySnapshots>(step) || std::holds_alternative<plan::TakeSnapshots>(step) ||
+         std::holds_alternative<plan::RedefineDomain>(step);
+}
 
 void execute(const plan::Plan& plan, Runner& runner, Record& record, const Watch& watch) {
+  const std::size_t last_chance = no_return(plan);
   for (std::size_t i = 0; i < plan.steps.size(); ++i) {
     const auto& step = plan.steps[i];
     try {
-      if (i < plan.commit && watch.interrupted && watch.interrupted()) throw Interrupted();
+      if (i < last_chance && watch.interrupted && watch.interrupted()) throw Interrupted();
       attempt([&] {
         record.begin(i);
         tell(watch.step, step);
         runner.run(step);
       });
     } catch (Error& error) {
-      if (i < plan.commit || (i == plan.commit && is_all_or_nothing(step))) {
-        finish_undone(plan, i, runner, record, watch, error);
-      } else {
-        error.set_exit(Exit::needs_recovery);
-      }
+      const bool undoable = i < last_chance || (i == plan.commit && is_all_or_nothing(step));
+      if (!undoable || !undo_all(plan, i, runner, record, watch)) error.set_exit(Exit::needs_recovery);
       throw;
     }
   }
   try {
     record.close();
   } catch (Error& error) {
-    // All is done; what is left is the note of it, which recovery removes.
+    // All is done; what is left is the note of it. Recovery finds it behind its commit point and removes it.
     error.set_exit(Exit::needs_recovery);
     throw;
   }
@@ -81,6 +102,7 @@ bool undo(const std::vector<plan::Step>& steps, std::size_t last, Runner& runner
     } catch (const Error& error) {
       clean = false;
       tell(watch.undo_failed, error);
+      if (is_about_a_domain(*inverse)) break;
     }
   }
   return clean;

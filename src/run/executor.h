@@ -23,6 +23,8 @@ class Record {
  public:
   virtual ~Record() = default;
   virtual void begin(std::size_t step) = 0;
+  /// From here on everything is undone: recovery must not finish what this process has begun to take back.
+  virtual void begin_undo() = 0;
   virtual void close() = 0;
 };
 
@@ -34,16 +36,17 @@ struct Watch {
   std::function<bool()> interrupted;
 };
 
-/// Runs the plan. Before the commit point a failure or an interruption is undone, last step first; from there on the
-/// rest is finished. Throws the Error that ended it: with its own exit status when everything was undone, with
+/// Runs the plan. Until something is destroyed, a failure or an interruption is undone, last step first; from there on
+/// the rest is finished. Throws the Error that ended it: with its own exit status when everything was undone, with
 /// Exit::needs_recovery when something is left, which the record then still holds.
 void execute(const plan::Plan& plan, Runner& runner, Record& record, const Watch& watch);
 
-/// A destructive step that changes all or nothing: when it fails at the commit point, nothing is lost yet and the plan
-/// is undone after all.
+/// A step that changes all or nothing: when it fails at the commit point, nothing is lost yet and the plan is undone
+/// after all.
 bool is_all_or_nothing(const plan::Step& step);
 
-/// Runs the inverses of steps[0..last], last first, going on past one that fails. True when none failed.
+/// Runs the inverses of steps[0..last], last first, going on past one that fails; but a domain that cannot be taken
+/// back keeps what it stands on. True when none failed.
 /// `other_boot`: the host has started anew since; what ran then is not started again.
 bool undo(const std::vector<plan::Step>& steps, std::size_t last, Runner& runner, const Watch& watch, bool other_boot);
 

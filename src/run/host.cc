@@ -12,6 +12,7 @@
 #include <ctime>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "base/process.h"
 #include "run/file.h"
@@ -23,6 +24,7 @@ namespace kld::run {
 namespace {
 
 namespace fs = std::filesystem;
+using namespace std::chrono_literals;
 
 std::optional<std::vector<zfs::Dataset>> list_wanted(const Root& root, const Look& wanted) {
   if (!wanted.shallow) return zfs::list_datasets(root.dataset);
@@ -200,8 +202,12 @@ std::vector<std::string> taken_paths(const std::string& root, const std::vector<
       taken.push_back(state);
     }
     for (const auto& label : labels) {
-      const auto device = zfs::device_path(plan::disk_dataset(root, name, label));
-      if (fs::symlink_status(device, none).type() != fs::file_type::not_found) taken.push_back(device);
+      const auto volume = plan::disk_dataset(root, name, label);
+      const auto device = zfs::device_path(volume);
+      const auto is_there = [&] { return fs::symlink_status(device, none).type() != fs::file_type::not_found; };
+      // udev removes the link of a volume that was just destroyed a moment later.
+      for (int tries = 0; tries < 40 && is_there() && !zfs::exists(volume); ++tries) std::this_thread::sleep_for(50ms);
+      if (is_there()) taken.push_back(device);
     }
   }
   return taken;

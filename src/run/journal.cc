@@ -9,12 +9,14 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <thread>
 #include <utility>
 
 #include "base/error.h"
@@ -72,6 +74,20 @@ void sweep(const std::string& path) {
   ::close(fd);
 }
 
+/// Marks it as done, then removes it: on disk before the name goes, so that a file that outlives this (a directory that
+/// cannot be written, a host root that is rolled back to now) gives nobody the right to undo what is finished. One of
+/// the two is enough.
+void end_entry(int fd, const std::string& path) {
+  bool marked = true;
+  try {
+    write_line(fd, path, "{\"done\":true}\n");
+  } catch (const Error&) {
+    marked = false;  // a full disk: the name can go all the same
+  }
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT && !marked) throw failure("remove", path);
+  sync_directory(fs::path(path).parent_path());
+}
+
 Json header(const plan::Plan& plan) {
   Json steps = Json::array();
   for (const auto& step : plan.steps) steps.push_back(plan::to_json(step));
@@ -102,7 +118,9 @@ void read_header(const std::string& line, OpenEntry& entry) {
   for (const auto& step : json.at("steps")) entry.plan.steps.push_back(plan::step_from_json(step));
 }
 
-/// A line without its newline was cut off while being written: its step never began.
+}  // namespace
+
+// A line without its newline was cut off while being written: its step never began.
 void read_entry(OpenEntry& entry) {
   std::ifstream file(entry.path(), std::ios::binary);
   std::stringstream buffer;
@@ -119,6 +137,10 @@ void read_entry(OpenEntry& entry) {
         const Json json = Json::parse(line);
         entry.done = json.value("done", false);
         if (entry.done) return;
+        if (json.value("undo", false)) {
+          entry.undoing = true;
+          continue;
+        }
         entry.begun = json.at("begin").get<std::size_t>();
         if (*entry.begun >= entry.plan.steps.size()) throw Error("it names a step that the plan does not have");
       }
@@ -129,8 +151,6 @@ void read_entry(OpenEntry& entry) {
     first = false;
   }
 }
-
-}  // namespace
 
 Journal Journal::open(const plan::Plan& plan, const std::string& directory) {
   fs::create_directories(directory);
@@ -161,17 +181,14 @@ Journal::~Journal() {
 
 void Journal::begin(std::size_t step) { write_line(fd_, path_, fmt::format("{{\"begin\":{}}}\n", step)); }
 
-void Journal::close() {
-  // On disk before the name goes: should the file outlive this (a directory that cannot be written, a host root that
-  // is rolled back to now), it gives nobody the right to undo what is finished.
-  write_line(fd_, path_, "{\"done\":true}\n");
-  if (::unlink(path_.c_str()) != 0 && errno != ENOENT) throw failure("remove", path_);
-  sync_directory(fs::path(path_).parent_path());
-}
+void Journal::begin_undo() { write_line(fd_, path_, "{\"undo\":true}\n"); }
+
+void Journal::close() { end_entry(fd_, path_); }
 
 OpenEntry::OpenEntry(OpenEntry&& other) noexcept
     : plan(std::move(other.plan)),
       begun(other.begun),
+      undoing(other.undoing),
       boot_id(std::move(other.boot_id)),
       started(other.started),
       done(other.done),
@@ -182,6 +199,7 @@ OpenEntry::OpenEntry(OpenEntry&& other) noexcept
 OpenEntry& OpenEntry::operator=(OpenEntry&& other) noexcept {
   plan = std::move(other.plan);
   begun = other.begun;
+  undoing = other.undoing;
   boot_id = std::move(other.boot_id);
   started = other.started;
   done = other.done;
@@ -195,9 +213,24 @@ OpenEntry::~OpenEntry() {
   if (fd_ >= 0) ::close(fd_);
 }
 
-void OpenEntry::remove() {
-  ::unlink(path_.c_str());
-  sync_directory(fs::path(path_).parent_path());
+void OpenEntry::remove() { end_entry(fd_, path_); }
+
+std::optional<OpenEntry> claim_entry(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDWR | O_APPEND | O_CLOEXEC);
+  if (fd < 0) {
+    if (errno == ENOENT) return std::nullopt;
+    throw failure("open", path);
+  }
+  OpenEntry entry(fd, path);
+  // Not for long: its own process is gone, and others only look.
+  for (int tries = 0; ::flock(fd, LOCK_EX | LOCK_NB) != 0; ++tries) {
+    if (tries >= 100) throw Error(fmt::format("journal '{}' is in use", path));
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  struct stat status {};
+  if (::fstat(fd, &status) != 0 || status.st_nlink == 0) return std::nullopt;
+  read_entry(entry);
+  return entry;
 }
 
 std::vector<OpenEntry> open_entries(const std::string& directory) {
@@ -206,10 +239,10 @@ std::vector<OpenEntry> open_entries(const std::string& directory) {
   for (const auto& file : fs::directory_iterator(directory, none)) {
     if (file.path().extension() == ".new") sweep(file.path());
     if (file.path().extension() != ".json") continue;
-    const int fd = ::open(file.path().c_str(), O_RDONLY | O_CLOEXEC);
+    const int fd = ::open(file.path().c_str(), O_RDWR | O_APPEND | O_CLOEXEC);
     if (fd < 0) continue;
     OpenEntry entry(fd, file.path());
-    if (::flock(fd, LOCK_EX | LOCK_NB) != 0) continue;  // its process lives
+    if (::flock(fd, LOCK_SH | LOCK_NB) != 0) continue;  // its process lives, or somebody recovers it
     struct stat status {};
     if (::fstat(fd, &status) != 0 || status.st_nlink == 0) continue;  // it ended between our look and our lock
     read_entry(entry);
@@ -225,24 +258,20 @@ std::vector<OpenEntry> open_entries(const std::string& directory) {
   return entries;
 }
 
-std::vector<std::string> machines_in_journal(const std::string& directory) {
-  std::vector<std::string> names;
-  std::error_code none;
-  for (const auto& file : fs::directory_iterator(directory, none)) {
-    if (file.path().extension() != ".json") continue;
-    OpenEntry entry(-1, file.path());
-    read_entry(entry);
-    if (entry.done) continue;
-    names.insert(names.end(), entry.plan.machines.begin(), entry.plan.machines.end());
-  }
-  return names;
-}
-
 std::string current_boot_id() {
   std::ifstream file("/proc/sys/kernel/random/boot_id");
   std::string id;
   std::getline(file, id);
   return id;
+}
+
+UnixTime boot_time() {
+  std::ifstream file("/proc/stat");
+  std::string word;
+  for (std::int64_t value = 0; file >> word;) {
+    if (word == "btime" && file >> value) return value;
+  }
+  return 0;
 }
 
 }  // namespace kld::run

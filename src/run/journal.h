@@ -25,7 +25,8 @@ class Journal : public Record {
 
   /// Notes that the step is about to run; on disk when it returns.
   void begin(std::size_t step) override;
-  /// The operation is done or undone: nothing to recover.
+  void begin_undo() override;
+  /// The operation is done or undone: nothing to recover. Error only when neither can be made known.
   void close() override;
 
  private:
@@ -44,12 +45,16 @@ class OpenEntry {
 
   plan::Plan plan;
   std::optional<std::size_t> begun;  ///< the last step that may have run; none: nothing was done
+  bool undoing = false;              ///< its process had begun to undo it
   std::string boot_id;               ///< of the host when it began
   UnixTime started = 0;
   bool done = false;    ///< it ended; only its file was left
   std::string problem;  ///< why it cannot be read; empty: it can
 
   const std::string& path() const { return path_; }
+  /// True when it is to be finished, false when undone.
+  bool committed() const { return begun && *begun >= plan.commit && !undoing; }
+  /// It is recovered. Throws Error when its file stays.
   void remove();
 
  private:
@@ -57,12 +62,18 @@ class OpenEntry {
   std::string path_;
 };
 
-/// Entries whose process is gone; each stays locked by us until it is destroyed. Oldest first.
+/// Entries whose process is gone, oldest first. To look at only: others may look, too.
 std::vector<OpenEntry> open_entries(const std::string& directory = kJournalDirectory);
 
-/// Machines named by any entry, its process alive or not.
-std::vector<std::string> machines_in_journal(const std::string& directory = kJournalDirectory);
+/// An entry anew, for us alone; whoever calls it holds the locks on its machines, so that no other process works on it.
+/// nullopt when it is gone.
+std::optional<OpenEntry> claim_entry(const std::string& path);
+
+/// Fills the entry from its file as far as that goes; `problem` says what cannot be read.
+void read_entry(OpenEntry& entry);
 
 std::string current_boot_id();
+/// When the host started. Source: btime of /proc/stat.
+UnixTime boot_time();
 
 }  // namespace kld::run

@@ -48,6 +48,11 @@ bool is_gone(const virt::Connection& libvirt, const plan::DomainName& domain) {
   return !found || found->uuid != domain.uuid;
 }
 
+Error in_use(const std::string& name) {
+  return Error(fmt::format("machine '{}' was started meanwhile: it may be in use", name),
+               fmt::format("shut it down, then run 'kld recover': virsh shutdown {}", name));
+}
+
 /// Of these snapshots, those that nothing was cloned from.
 std::vector<std::string> without_clones(const std::vector<std::string>& names) {
   std::vector<std::string> datasets;
@@ -89,7 +94,15 @@ void RealRunner::act(const plan::CloneDatasets& step) const {
                     [](const plan::CloneOf& clone) { zfs::clone(clone.snapshot, clone.name, clone.properties); });
 }
 
-void RealRunner::act(const plan::TakeSnapshots& step) const { zfs::snapshot(step.names, step.properties); }
+void RealRunner::act(const plan::TakeSnapshots& step) const {
+  if (!recovering_) return zfs::snapshot(step.names, step.properties);
+  // A snapshot of now would not be the one that was asked for: it was taken then, or it is not taken.
+  const auto op = step.properties.find(zfs::property::op);
+  const auto marks = zfs::local_property(zfs::property::op, step.names);
+  const bool taken = op != step.properties.end() && marks.size() == step.names.size() &&
+                     std::all_of(marks.begin(), marks.end(), [&](const auto& m) { return m.second == op->second; });
+  if (!taken) throw Error("the snapshot was not taken before the command was cut off");
+}
 
 void RealRunner::act(const plan::CopyDataset& step) const {
   const std::uint64_t total = zfs::send_size(step.snapshot);
@@ -134,12 +147,15 @@ void RealRunner::act(const plan::WriteFiles& step) const {
 
 void RealRunner::act(const plan::RestoreFiles& step) const {
   for (const auto& file : step.files) {
+    // Recovery has the machine for itself: what another left half written goes, too.
+    if (recovering_) remove_unfinished(file.path);
+    const auto now = read_file(file.path);
+    if (!now || *now != file.content) continue;  // never written, or by now another's
     if (file.existed) {
       write_file(file.path, file.previous);
     } else {
       remove_file(file.path);
     }
-    remove_unfinished(file.path);
   }
 }
 
@@ -179,15 +195,7 @@ void RealRunner::act(const plan::SetProperties& step) const {
 }
 
 void RealRunner::act(const plan::DefineDomains& step) const {
-  for_each_parallel(step.domains, kThreads, [&](const plan::DomainDefinition& domain) {
-    try {
-      libvirt().define(domain.xml);
-    } catch (const Error&) {
-      // What was defined before must come back, also when today's schema would not take it.
-      if (!undoing_) throw;
-      libvirt().define(domain.xml, false);
-    }
-  });
+  for_each_parallel(step.domains, kThreads, [&](const plan::DomainDefinition& domain) { define(domain.xml); });
 }
 
 void RealRunner::act(const plan::UndefineDomains& step) const {
@@ -195,6 +203,7 @@ void RealRunner::act(const plan::UndefineDomains& step) const {
     const auto known = libvirt().find(domain.name);
     if (!known || known->uuid != domain.uuid) return;
     if (virt::is_active(known->state)) {
+      if (recovering_ && step.stop_first) throw in_use(domain.name);
       if (!step.stop_first) throw Error(fmt::format("machine '{}' was started meanwhile", domain.name));
       libvirt().stop(domain.uuid, std::chrono::seconds(0), nullptr);
     }
@@ -202,12 +211,32 @@ void RealRunner::act(const plan::UndefineDomains& step) const {
   });
 }
 
-void RealRunner::act(const plan::RedefineDomain& step) const { libvirt().define(step.now.xml); }
+void RealRunner::act(const plan::RedefineDomain& step) const {
+  const auto known = libvirt().find(step.now.name);
+  if (known && virt::is_active(known->state)) throw in_use(step.now.name);
+  define(step.now.xml);
+}
+
+void RealRunner::define(const std::string& xml) const {
+  try {
+    libvirt().define(xml);
+  } catch (const Error&) {
+    // What was defined before must come back, also when today's schema would not take it.
+    if (!undoing_) throw;
+    libvirt().define(xml, false);
+  }
+}
+
 void RealRunner::act(const plan::SetAutostart& step) const {
   if (!step.autostart && is_gone(libvirt(), step.domain)) return;
   libvirt().set_autostart(step.domain.uuid, step.autostart);
 }
-void RealRunner::act(const plan::StartDomain& step) const { libvirt().start(step.domain.uuid); }
+void RealRunner::act(const plan::StartDomain& step) const {
+  // Also for a run that is repeated.
+  const auto known = libvirt().find(step.domain.name);
+  if (known && known->uuid == step.domain.uuid && virt::is_active(known->state)) return;
+  libvirt().start(step.domain.uuid);
+}
 
 void RealRunner::act(const plan::StopDomain& step) const {
   if (is_gone(libvirt(), step.domain)) return;
@@ -265,7 +294,11 @@ void RealRunner::destroy_own(const std::string& dataset, const plan::DestroyOwn&
   const bool marked = !marks.empty() && marks.front().second == step.op;
   // ZFS makes a dataset first and sets its properties then: a power cut in between leaves it without a mark. The plan
   // had seen the name free, so what is there without any mark, without snapshots, and younger, is what it made.
-  const bool unmarked = marks.empty() && snapshots.empty() && since_ && zfs::creation_time(dataset) >= *since_;
+  bool unmarked = false;
+  if (marks.empty() && snapshots.empty() && unmarked_) {
+    const auto created = zfs::creation_time(dataset);
+    unmarked = created >= unmarked_->first && created <= unmarked_->second;
+  }
   if (!marked && !unmarked) return;
   if (below->size() > 1) {
     // Others have put their state below the common `.state` since: it stays.

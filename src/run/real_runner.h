@@ -5,6 +5,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "base/time.h"
 #include "run/executor.h"
@@ -26,11 +27,13 @@ class RealRunner : public Runner {
     interrupted_ = nullptr;
     undoing_ = true;
   }
-  /// Recovers an operation that began at this time: what it had made and not marked yet is known by its age.
-  void recover_since(UnixTime started) {
-    since_ = started;
+  /// Recovers what another process left: a domain that runs by now is in use, and not taken away.
+  void recover() {
     undoing_ = true;
+    recovering_ = true;
   }
+  /// What the operation had made and not marked yet is known by its age: from its beginning to this time.
+  void take_unmarked(UnixTime from, UnixTime to) { unmarked_ = {from, to}; }
 
  private:
   const virt::Connection& libvirt() const;
@@ -62,13 +65,15 @@ class RealRunner : public Runner {
   void act(const plan::DestroySnapshots& step) const;
   void act(const plan::DestroyOwn& step) const;
   void act(const plan::RestoreFiles& step) const;
+  void define(const std::string& xml) const;
   void destroy_own(const std::string& dataset, const plan::DestroyOwn& step) const;
 
   const virt::Connection* connection_;
   Progress progress_;
   std::function<bool()> interrupted_;
   bool undoing_ = false;
-  std::optional<UnixTime> since_;
+  bool recovering_ = false;
+  std::optional<std::pair<UnixTime, UnixTime>> unmarked_;
 };
 
 }  // namespace kld::run

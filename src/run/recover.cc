@@ -11,15 +11,29 @@ namespace {
 
 using namespace std::chrono_literals;
 
+/// What a finished operation can do without: the machine is whole, and may have been used since.
+bool is_optional(const plan::Step& step) {
+  return std::holds_alternative<plan::StartDomain>(step) || std::holds_alternative<plan::AwaitDevices>(step);
+}
+
 /// Runs what the dead process had not finished. A step that was cut off is repeated: steps behind a commit point
 /// tolerate what is done already. False when the commit step itself could not do anything: then undo.
-bool finish(const plan::Plan& plan, std::size_t from, Runner& runner, const Watch& watch) {
-  for (std::size_t i = from; i < plan.steps.size(); ++i) {
-    if (watch.step) watch.step(plan.steps[i]);
+bool finish(const OpenEntry& entry, Runner& runner, const Watch& watch, std::string& problem) {
+  const auto& plan = entry.plan;
+  const bool other_boot = entry.boot_id != current_boot_id();
+  for (std::size_t i = *entry.begun; i < plan.steps.size(); ++i) {
+    const auto& step = plan.steps[i];
+    // A host that starts anew starts what is marked for that, nothing else.
+    if (other_boot && std::holds_alternative<plan::StartDomain>(step)) continue;
+    if (watch.step) watch.step(step);
     try {
-      runner.run(plan.steps[i]);
-    } catch (const Error&) {
-      if (i != plan.commit || !is_all_or_nothing(plan.steps[i])) throw;
+      runner.run(step);
+    } catch (const Error& error) {
+      if (is_optional(step)) {
+        problem = error.message();
+        continue;
+      }
+      if (i != plan.commit || !is_all_or_nothing(step)) throw;
       return false;
     }
   }
@@ -38,8 +52,7 @@ Recovered recover_one(OpenEntry& entry, Runner& runner, const Watch& watch) {
   if (!entry.problem.empty())
     return fail(fmt::format("its journal '{}' cannot be read: {}", entry.path(), entry.problem));
   try {
-    const bool committed = entry.begun && *entry.begun >= entry.plan.commit;
-    if (committed && finish(entry.plan, *entry.begun, runner, watch)) {
+    if (entry.committed() && finish(entry, runner, watch, result.problem)) {
       result.how = Recovered::How::finished;
     } else if (entry.begun &&
                !undo(entry.plan.steps, *entry.begun, runner, watch, entry.boot_id != current_boot_id())) {
@@ -55,23 +68,41 @@ Recovered recover_one(OpenEntry& entry, Runner& runner, const Watch& watch) {
 std::vector<Recovered> recover(const std::function<Runner&(const OpenEntry&)>& runner, const Watch& watch,
                                const std::function<bool(const OpenEntry&)>& wanted_entry,
                                const std::string& directory) {
+  std::vector<std::string> paths;
+  for (const auto& entry : open_entries(directory)) {
+    if (!wanted_entry || wanted_entry(entry)) paths.push_back(entry.path());
+  }
   std::vector<Recovered> results;
-  for (auto& entry : open_entries(directory)) {
-    if (wanted_entry && !wanted_entry(entry)) continue;
-    std::map<std::string, Lock> wanted;
-    for (const auto& name : entry.plan.machines) wanted[name] = Lock::exclusive;
+  for (const auto& path : paths) {
+    Recovered result{"", "", {}, Recovered::How::failed, ""};
     try {
-      const auto locks = Locks::take(wanted, 10s);
-      // Without its pool everything would look undone, and come back half made with the next import.
-      if (!entry.plan.root.empty() && !zfs::exists(entry.plan.root)) {
-        throw Error(fmt::format("'{}' is not there: import its pool first", entry.plan.root));
+      // The machines first, then the entry: who waits for a machine finds its entry settled.
+      std::map<std::string, Lock> machines;
+      {
+        OpenEntry seen(-1, path);
+        read_entry(seen);
+        for (const auto& name : seen.plan.machines) machines[name] = Lock::exclusive;
+        result.operation = seen.plan.operation;
+        result.op = seen.plan.op;
+        result.machines = seen.plan.machines;
       }
-      results.push_back(recover_one(entry, runner(entry), watch));
+      const auto locks = Locks::take(machines, 10s);
+      auto entry = claim_entry(path);
+      if (!entry) continue;
+      if (entry->done) {
+        entry->remove();
+        continue;
+      }
+      // Without its pool everything would look undone, and come back half made with the next import.
+      if (!entry->plan.root.empty() && !zfs::exists(entry->plan.root)) {
+        throw Error(fmt::format("'{}' is not there: import its pool first", entry->plan.root));
+      }
+      results.push_back(recover_one(*entry, runner(*entry), watch));
     } catch (const Interrupted&) {
       throw;
     } catch (const Error& error) {
-      results.push_back(
-          {entry.plan.operation, entry.plan.op, entry.plan.machines, Recovered::How::failed, error.message()});
+      result.problem = error.message();
+      results.push_back(std::move(result));
     }
   }
   return results;

@@ -19,8 +19,8 @@ struct Recovered {
 };
 
 /// Undoes or finishes every operation whose process is gone: before its commit point undone, from there on finished.
-/// Takes the machines' locks first. `runner` is asked for only when there is something to do, for each entry's own
-/// libvirt. `wanted`: only entries for which it is true; empty: all.
+/// Takes the machines' locks first, one operation after the other. `runner` is asked for only when there is something
+/// to do, for each entry's own libvirt. `wanted`: only entries for which it is true; empty: all.
 std::vector<Recovered> recover(const std::function<Runner&(const OpenEntry&)>& runner, const Watch& watch,
                                const std::function<bool(const OpenEntry&)>& wanted = {},
                                const std::string& directory = kJournalDirectory);

@@ -3,7 +3,7 @@
 
 KLD_DEB      package to install in the lab
 KLD_BINARY   or the program alone (build/release/src/kld), with its links
-KLD_LAB      name of the lab instance (t)
+KLD_LAB      name of the lab instance (t); each process of a parallel run has its own
 KLD_LAB_KEEP if set, the instance is left running at the end
 """
 
@@ -91,8 +91,8 @@ class Instance:
 
 
 @pytest.fixture(scope="session")
-def instance():
-    name = environment("KLD_LAB", "t")
+def instance(worker_id):
+    name = environment("KLD_LAB", "t") + ("" if worker_id == "master" else f"-{worker_id}")
     lab("start", name, timeout=3600)
     try:
         install(name)

@@ -74,7 +74,7 @@ TEST(PlanSnapshot, TakesAllDatasetsInOneCall) {
   EXPECT_EQ(plan.operation, "snapshot");
   EXPECT_EQ(plan.op, kOp);
   EXPECT_EQ(plan.machines, std::vector<std::string>{"web"});
-  EXPECT_EQ(plan.commit, 1U);
+  EXPECT_EQ(plan.commit, 0U);
 }
 
 TEST(PlanSnapshot, SavesADefinitionThatChangedFirst) {
@@ -85,7 +85,7 @@ TEST(PlanSnapshot, SavesADefinitionThatChangedFirst) {
   ASSERT_EQ(plan.steps.size(), 2U);
   EXPECT_EQ(plan.steps[0], Step(WriteFiles{{{definition_path("web"), now, true, "<old/>"}}}));
   EXPECT_EQ(std::get<TakeSnapshots>(plan.steps[1]).names[0], "rpool/vms/web@before");
-  EXPECT_EQ(plan.commit, 2U);
+  EXPECT_EQ(plan.commit, 1U);
   const auto first = plan_of(plan_snapshot(host.view, {"web", "s"}, {now, false, ""}, {}, {}, fresh()));
   EXPECT_EQ(first.steps[0], Step(WriteFiles{{{definition_path("web"), now, false, ""}}}));
 }

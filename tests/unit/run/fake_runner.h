@@ -183,6 +183,8 @@ class FakeRunner : public Runner {
   std::function<void(const plan::Step&, std::size_t act, std::size_t acts)> trouble;
   /// Acts that the real runner does in parallel are done last first.
   bool backwards = false;
+  /// As the real runner that recovers what another process left.
+  bool recovering = false;
 
   void run(const plan::Step& step) override {
     Acts acts = std::visit([this](const auto& one) { return acts_of(one); }, step);
@@ -338,6 +340,14 @@ class FakeRunner : public Runner {
   }
   Acts acts_of(const plan::TakeSnapshots& step) {
     return {[=, this] {
+      if (recovering) {
+        for (const auto& name : step.names) {
+          const auto found = host_.snapshots.find(name);
+          if (found == host_.snapshots.end() || op_of(found->second.properties) != op_of(step.properties))
+            throw Error("the snapshot was not taken");
+        }
+        return;
+      }
       for (const auto& name : step.names) {
         if (host_.snapshots.contains(name)) throw Error(fmt::format("'{}' exists already", name));
         if (!host_.datasets.contains(name.substr(0, name.find('@'))))
@@ -472,11 +482,20 @@ class FakeRunner : public Runner {
   }
   Acts acts_of(const plan::UndefineDomains& step) {
     Acts acts;
-    for (const auto& domain : step.domains) acts.emplace_back([=, this] { undefine(domain.uuid); });
+    for (const auto& domain : step.domains)
+      acts.emplace_back([=, this] {
+        const auto found = host_.domains.find(domain.uuid);
+        if (found != host_.domains.end() && step.stop_first && !recovering) found->second.running = false;
+        undefine(domain.uuid);
+      });
     return acts;
   }
   Acts acts_of(const plan::RedefineDomain& step) {
-    return {[=, this] { define(step.now); }};
+    return {[=, this] {
+      const auto found = host_.domains.find(step.now.uuid);
+      if (found != host_.domains.end() && found->second.running) throw Error(step.now.name + " is in use");
+      define(step.now);
+    }};
   }
   Acts acts_of(const plan::SetAutostart& step) {
     return {[=, this] {
@@ -546,6 +565,11 @@ class FakeRunner : public Runner {
         if (found == host_.datasets.end() || op_of(found->second.properties) != step.op) return;
         for (const auto& [other, dataset] : host_.datasets) {
           if (zfs::is_below(other, name)) return;
+        }
+        for (const auto& snapshot : snapshots_of(name)) {
+          // A snapshot is a sign of use, unless the operation itself received it.
+          if (std::find(step.received.begin(), step.received.end(), snapshot) == step.received.end())
+            throw Error(fmt::format("'{}' has been used since: it has snapshot '{}'", name, snapshot));
         }
         const auto mounts = host_.mounts;
         for (const auto& [directory, filesystem] : mounts) {

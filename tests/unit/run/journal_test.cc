@@ -4,12 +4,14 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <csignal>
 #include <ctime>
 #include <filesystem>
 #include <fstream>
@@ -78,7 +80,7 @@ TEST_F(JournalTest, HoldsThePlanAndTheLastStepThatBegan) {
   EXPECT_GE(found[0].started, before);
   EXPECT_LE(found[0].started, std::time(nullptr));
   EXPECT_EQ(found[0].path(), path());
-  EXPECT_EQ(machines_in_journal(directory_), (std::vector<std::string>{"golden", "web"}));
+  EXPECT_FALSE(found[0].committed()) << "the commit point is step 2";
 }
 
 TEST_F(JournalTest, OpenedOnlyNothingBegan) {
@@ -110,7 +112,6 @@ TEST_F(JournalTest, OfALivingProcessIsNotTouched) {
   auto journal = open(plan());
   journal.begin(0);
   EXPECT_TRUE(entries().empty());
-  EXPECT_EQ(machines_in_journal(directory_), (std::vector<std::string>{"golden", "web"}));
   EXPECT_EQ(files(), 1U);
 }
 
@@ -129,9 +130,49 @@ TEST_F(JournalTest, OfADeadProcessIsFound) {
 
 TEST_F(JournalTest, IsRecoveredByOneAtATime) {
   { open(plan()).begin(0); }
-  const auto mine = entries();
-  ASSERT_EQ(mine.size(), 1U);
+  {
+    const auto looking = entries();
+    EXPECT_EQ(looking.size(), 1U);
+    EXPECT_EQ(entries().size(), 1U) << "who only looks is in nobody's way";
+  }
+  const auto mine = claim_entry(path());
+  ASSERT_TRUE(mine);
   EXPECT_TRUE(entries().empty()) << "locked by whom recovers it";
+  EXPECT_EQ(claim_entry(path("none")), std::nullopt);
+}
+
+TEST_F(JournalTest, SaysThatItsUndoHadBegun) {
+  {
+    auto journal = open(plan());
+    journal.begin(2);
+  }
+  EXPECT_TRUE(entries().at(0).committed());
+  fs::remove(path());
+  {
+    auto journal = open(plan());
+    journal.begin(2);
+    journal.begin_undo();
+  }
+  const auto found = entries();
+  EXPECT_TRUE(found.at(0).undoing);
+  EXPECT_EQ(found.at(0).begun, 2U);
+  EXPECT_FALSE(found.at(0).committed()) << "what was being taken back is not finished";
+}
+
+// A full disk: the mark cannot be written, the name can go.
+TEST_F(JournalTest, EndsWithoutRoomForItsMark) {
+  auto journal = open(plan());
+  journal.begin(0);
+  rlimit before{};
+  ::getrlimit(RLIMIT_FSIZE, &before);
+  const auto ignored = ::signal(SIGXFSZ, SIG_IGN);
+  const rlimit full{fs::file_size(path()), before.rlim_max};
+  ::setrlimit(RLIMIT_FSIZE, &full);
+  EXPECT_THROW(journal.begin(1), Error);
+  EXPECT_NO_THROW(journal.close());
+  ::setrlimit(RLIMIT_FSIZE, &before);
+  ::signal(SIGXFSZ, ignored);
+  EXPECT_EQ(files(), 0U);
 }
 
 TEST_F(JournalTest, EntriesComeOldestFirst) {
@@ -220,7 +261,6 @@ TEST_F(JournalTest, OtherFilesAndAMissingDirectoryAreNothing) {
   std::ofstream(directory_ + "/note.txt") << "not an entry";
   EXPECT_TRUE(entries().empty());
   EXPECT_TRUE(open_entries(directory_ + "/none").empty());
-  EXPECT_TRUE(machines_in_journal(directory_ + "/none").empty());
 }
 
 TEST_F(JournalTest, LeftByADeathInTheHeaderIsSwept) {
