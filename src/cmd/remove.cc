@@ -10,6 +10,7 @@
 #include "plan/delete.h"
 #include "plan/snapshot.h"
 #include "zfs/dataset.h"
+#include "zfs/device.h"
 
 namespace kld::cmd {
 namespace {
@@ -21,6 +22,17 @@ std::map<std::string, plan::Machine> owners_of_datasets(const plan::View& view) 
     for (const auto& dataset : machine.datasets()) owners[dataset.name] = machine;
   }
   return owners;
+}
+
+/// Who has disks of a running machine open, but for its own process.
+std::vector<std::string> other_holders(const plan::Machine& machine) {
+  std::vector<std::string> volumes;
+  for (const auto& disk : machine.disks) volumes.push_back(disk.volume.name);
+  std::vector<std::string> others;
+  for (const auto& holder : zfs::holders(volumes)) {
+    if (!holder.command.starts_with("qemu-system") && holder.command != "kvm") others.push_back(zfs::to_string(holder));
+  }
+  return others;
 }
 
 plan::DeleteFacts look(const run::Host& host, const plan::DeleteRequest& request, run::SnapshotClaims& claims) {
@@ -46,6 +58,7 @@ plan::DeleteFacts look(const run::Host& host, const plan::DeleteRequest& request
     if (!machine->domain) continue;
     facts.definitions[name] = host.libvirt().inactive_xml(machine->domain->uuid);
     facts.block_jobs[name] = host.block_jobs(*machine);
+    if (machine->active()) facts.holders[name] = other_holders(*machine);
   }
   facts.snapshots = zfs::list_snapshots(datasets, false);
   // Those on origins that others are about to clone are left alone; the rest is kept from being cloned.

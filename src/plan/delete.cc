@@ -101,6 +101,12 @@ std::optional<Refusal> not_deletable(const View& view, const Machine& machine, c
                    {},
                    fmt::format("shut it down first ('virsh shutdown {}'), or stop it with --force", machine.name)};
   }
+  if (const auto holders = facts.holders.find(machine.name);
+      holders != facts.holders.end() && !holders->second.empty()) {
+    // Before it is stopped: found out behind that, the machine would have been stopped for nothing.
+    return Refusal{"in-use", fmt::format("a disk of machine '{}' is open elsewhere", machine.name), holders->second,
+                   "end that program, or wait until it is done"};
+  }
   for (const auto& domain : view.domains) {
     if (domain.name == machine.name) continue;
     for (const auto& path : domain.block_paths) {

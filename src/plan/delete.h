@@ -21,6 +21,8 @@ struct DeleteFacts {
   std::vector<zfs::Dataset> origins;     ///< name and origin of everything in the pool: clones may lie anywhere
   std::map<std::string, std::string> definitions;              ///< machine to inactive XML, for the undo
   std::map<std::string, std::vector<std::string>> block_jobs;  ///< by machine
+  /// Of machines that run: who else has a disk of them open. By machine.
+  std::map<std::string, std::vector<std::string>> holders = {};
 };
 
 /// What goes, for the question before it.

@@ -47,10 +47,42 @@ class Command:
     make: Callable = field(default=lambda host: None)
     finishes: bool = False  # what died behind its commit point is finished
     changes: int = 1  # calls to ZFS that its main thread makes at most once it changes something
-    take_back: str = "true"  # by hand, when it went through where it should have been undone
+    take_back: Callable = field(default=lambda host: None)  # by hand, once it went through or was finished
+    whole: Callable = field(default=lambda host: None)  # asserts that what it makes is there and whole
+    anew: bool = False  # what `take_back` makes is like the state before, with other guids
 
     def plan(self, host):
         return host.run(*self.argv, "--dry-run", "--json").json
+
+
+def _make_legacy(host):
+    host.sh(f"zfs create -s -V 1G {ROOT}/disk-of-legacy; mkdir -p {TPM}/{LEGACY_UUID}/tpm2; "
+            f"echo secret >{TPM}/{LEGACY_UUID}/tpm2/tpm2-00.permall; udevadm settle")
+    host.write("/tmp/legacy.xml", LEGACY)
+    host.run("virsh", "define", "/tmp/legacy.xml")
+
+
+def _legacy_is_adopted(host):
+    assert host.kvm_list()["legacy"]["adopted"]
+    assert host.read(f"{TPM}/{LEGACY_UUID}/tpm2/tpm2-00.permall") == "secret\n"
+    assert f"/dev/zvol/{ROOT}/legacy'" in host.xml("legacy")
+
+
+def _unadopt_legacy(host):
+    host.sh(f"kvm-delete -q --yes legacy; rm -r {TPM}/{LEGACY_UUID}.before-*")
+    _make_legacy(host)
+
+
+def _are_machines(*names):
+    def check(host):
+        listed = host.kvm_list(*names)
+        assert all(listed[name]["state"] == "shut off" and not listed[name]["missing"] for name in names), listed
+    return check
+
+
+def _monday_is_whole(host):
+    (snapshot,) = [one for one in host.run("kvm-snap", "edited", "list", "--json").json if one["name"] == "monday"]
+    assert snapshot["missing"] == [], snapshot
 
 
 def _make_victim(host):
@@ -63,15 +95,18 @@ COMMANDS = {
     for command in [
         Command("create", ["kvm-create", "new", "--no-start", "--disk", "1", "--disk", "data=1", "--ram", "256",
                            "--cpus", "1", "--firmware", "bios", "--hostname", "new.example"],
-                changes=5, take_back="kvm-delete -q --yes new"),
+                changes=5, take_back=lambda host: host.run("kvm-delete", "-q", "--yes", "new"), whole=_are_machines("new")),
         Command("clone", ["kvm-clone", "source", "copy-1", "copy-2"],
-                changes=4, take_back="kvm-delete -q --yes copy-1 copy-2"),
+                changes=4, take_back=lambda host: host.run("kvm-delete", "-q", "--yes", "copy-1", "copy-2"),
+                whole=_are_machines("copy-1", "copy-2")),
         Command("snap", ["kvm-snap", "edited", "snap", "monday"],
-                take_back="kvm-snap -q edited delete monday --yes"),
+                take_back=lambda host: host.run("kvm-snap", "-q", "edited", "delete", "monday", "--yes"),
+                whole=_monday_is_whole, anew=True),
         Command("snap-delete", ["kvm-snap", "parent", "delete", "doomed", "--yes"],
                 lambda host: host.run("kvm-snap", "-q", "parent", "snap", "doomed"), True, 2),
         Command("delete", ["kvm-delete", "victim", "--yes"], _make_victim, True, 5),
-        Command("adopt", ["kvm-adopt", "legacy", "--yes"], changes=3),
+        Command("adopt", ["kvm-adopt", "legacy", "--yes"], changes=3, take_back=_unadopt_legacy,
+                whole=_legacy_is_adopted, anew=True),
     ]
 }
 
@@ -82,10 +117,7 @@ def prepare(host):
         host.create(name, "-q", tpm=True)
         host.sh(f"uuid=$(virsh domuuid {name}); mkdir -p {TPM}/$uuid/tpm2; echo {name} >{TPM}/$uuid/tpm2/tpm2-00.permall")
     host.run("virsh", "desc", "edited", "--config", "--new-desc", "edited by hand")
-    host.sh(f"zfs create -s -V 1G {ROOT}/disk-of-legacy; mkdir -p {TPM}/{LEGACY_UUID}/tpm2; "
-            f"echo secret >{TPM}/{LEGACY_UUID}/tpm2/tpm2-00.permall; udevadm settle")
-    host.write("/tmp/legacy.xml", LEGACY)
-    host.run("virsh", "define", "/tmp/legacy.xml")
+    _make_legacy(host)
     # The first snapshot of a machine saves its definition as libvirt words it.
     for name in ("parent", "source"):
         host.run("kvm-snap", "-q", name, "snap", "first")
@@ -198,8 +230,10 @@ class Trial:
         self.before = collections.Counter(self.host.state()) if self.command.finishes else self.without
 
     def is_undone(self, record):
-        """Of a run that died when `record` was written."""
-        return record - 2 < self.commit
+        """Of a run that died when `record` was written, its step not begun."""
+        step = record - 2
+        # A snapshot of a later moment would not be the one that was asked for.
+        return step < self.commit or self.plan["steps"][step]["act"] == "take-snapshots"
 
     def settle(self, fault, *, recover=None):
         """Recovers what is left, and compares. True when it was undone. Afterwards everything is as before."""
@@ -216,6 +250,10 @@ class Trial:
             TABLE.add(self.command.name, fault, "finished")
             self.make()
             return False
+        if now != self.before and not self.command.finishes and self.is_whole():
+            TABLE.add(self.command.name, fault, "finished")
+            self.take_back()
+            return False
         assert now == self.before, self.differences(now)
         TABLE.add(self.command.name, fault, "undone" if left else "untouched")
         return True
@@ -230,9 +268,20 @@ class Trial:
 
     def take_back(self):
         """The command went through; by hand to the state before."""
-        self.host.sh(self.command.take_back)
+        self.command.take_back(self.host)
         if self.command.finishes:
             self.make()
+        elif self.command.anew:
+            self.before = self.without = collections.Counter(self.host.state())
+        now = collections.Counter(self.host.state())
+        assert now == self.before, self.differences(now)
+
+    def is_whole(self):
+        try:
+            self.command.whole(self.host)
+        except (AssertionError, KeyError, ValueError):
+            return False
+        return True
 
 
 TRIALS = {}

@@ -35,7 +35,7 @@ zfs get -Hp -t all -o name,property,value,source all | awk -F '\t' '
 cd /etc/libvirt/qemu
 virsh -q "list --all; $(sed -n 's:^  <uuid>\(.*\)</uuid>:dumpxml --inactive \1;:p' ./*.xml 2>/dev/null)" 2>&1 |
   sed 's/^/domain: /; s/^domain:  *[0-9-]*  */domain: /'
-find autostart /var/lib/libvirt/qemu/save /var/lib/kldload/state /var/lib/libvirt/swtpm \
+find autostart /var/lib/libvirt/qemu/save /var/lib/kldload/state /var/lib/libvirt/swtpm -mindepth 1 \
   -printf 'file %p %y %m %u:%g\n' 2>/dev/null | sort
 find /var/lib/kldload/state -type f \( -name domain.xml -o -path '*/seed*' \) -print0 2>/dev/null | sort -z |
   xargs -0r sha256sum | sed 's/^/content /'

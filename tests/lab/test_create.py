@@ -116,7 +116,7 @@ def test_dry_run_changes_nothing_and_tells_all(host):
     assert "zfs create -s -V 1G" in plain.out and f"{ROOT}/web" in plain.out
     assert "virsh define web.xml --validate" in plain.out
     assert for_programs["operation"] == "create" and for_programs["machines"] == ["web"]
-    assert for_programs["commit"] == len(for_programs["steps"])
+    assert for_programs["steps"][for_programs["commit"]]["act"] == "define-domains"
     for step in for_programs["steps"]:
         assert step["describe"] and step["commands"], step
     done = host.run("kvm-create", "web", *SMALL, "--json")

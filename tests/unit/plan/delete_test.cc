@@ -111,6 +111,13 @@ TEST(PlanDelete, RefusesWhatItMust) {
   EXPECT_EQ(kind([](auto&) {}, {.state = virt::State::running}), "running");
   EXPECT_EQ(kind([](auto&) {}, {.state = virt::State::paused}), "running");
   EXPECT_EQ(kind([](auto& d) { d.request.force = true; }, {.state = virt::State::running}), "a plan");
+  EXPECT_EQ(kind(
+                [](auto& d) {
+                  d.request.force = true;
+                  d.facts.holders["web"] = {"dd (pid 7) has rpool/vms/web open"};
+                },
+                {.state = virt::State::running}),
+            "in-use");
   EXPECT_EQ(kind([](auto& d) { d.host.domain_of("web").has_managed_save = true; }), "managed-save");
   EXPECT_EQ(kind([](auto& d) { d.host.domain_of("web").has_snapshots = true; }), "libvirt-snapshots");
   EXPECT_EQ(kind([](auto& d) { d.facts.block_jobs["web"] = {"vda: copy"}; }), "block-job");

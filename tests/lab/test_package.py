@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Debian package on a host: what it brings, an upgrade, its removal."""
+
+from host import CONFIG, STATE, environment, lab
+
+LINKS = ["kvm-adopt", "kvm-clone", "kvm-create", "kvm-delete", "kvm-list", "kvm-snap"]
+
+
+def test_package(host):
+    deb = environment("KLD_DEB")
+    assert deb, "KLD_DEB names the package"
+    listed = host.sh("dpkg -L kldload-kvm")
+    for link in LINKS:
+        assert host.sh(f"readlink /usr/bin/{link}") == "kld"
+        assert f"/usr/share/man/man8/{link}.8" in listed and f"bash-completion/completions/{link}" in listed
+        assert host.run(link, "--version").out == host.run("kld", "--version").out.replace("kld", link, 1)
+    assert host.sh("systemctl is-enabled kld-recover.service") == "enabled"
+    assert host.sh("systemctl show -p After --value libvirtd.service | tr ' ' '\\n' | grep -x zfs-volumes.target")
+    assert host.sh("stat -c '%a %U' /var/lib/kldload /var/lib/kldload/state /var/lib/kldload/journal "
+                   "/run/kldload/lock") == "711 root\n711 root\n700 root\n700 root"
+    # Words in a shell are completed, machines among them.
+    host.create("web")
+    completed = host.sh("source /usr/share/bash-completion/completions/kvm-snap; COMP_WORDS=(kvm-snap w); COMP_CWORD=1; "
+                        "COMP_LINE='kvm-snap w' COMP_POINT=10; $(complete -p kvm-snap | sed 's/.*-F \\([^ ]*\\).*/\\1/') "
+                        "kvm-snap w kvm-snap; echo \"${COMPREPLY[*]}\"")
+    assert completed.strip() == "web"
+
+    # The first command that changed something wrote the root down: an upgrade leaves that alone, and asks nothing.
+    configured = host.read(CONFIG)
+    assert 'root = "vmpool/vms"' in configured
+    host.run("systemctl", "disable", "-q", "kld-recover.service")
+    lab("copy", deb, f"{host.name}:/tmp/again.deb")
+    host.sh("dpkg -i /tmp/again.deb </dev/null")
+    assert host.read(CONFIG) == configured
+    assert host.run("systemctl", "is-enabled", "kld-recover.service", check=False).out.strip() == "disabled"
+
+    # Without the program the machines stay, and so does what it knew.
+    before = host.state()
+    host.run("dpkg", "--remove", "kldload-kvm")
+    host.assert_same(before)
+    host.run("dpkg", "--purge", "kldload-kvm")
+    assert not host.sh("ls -d /etc/kldload /run/systemd/system/kld* 2>/dev/null || true")
+    assert host.sh(f"ls {STATE}/web") == "domain.xml"
+    assert host.sh("virsh -q start web && virsh -q domstate web") == "running"
+    host.run("dpkg", "-i", "/tmp/again.deb")
+    assert host.kvm_list()["web"]["state"] == "running"
