@@ -62,7 +62,7 @@ def test_a_zfs_call_fails(host, request, command):
 
 
 FAILING = ["mount:error=EIO:when=1", "fsync:error=EIO:when=2", "fsync:error=ENOSPC:when=1", "rename:error=EIO:when=1",
-           "rename:error=ENOSPC:when=2", "rename:error=EIO:when=3", "fdatasync:error=ENOSPC:when=1",
+           "rename:error=ENOSPC:when=1", "fdatasync:error=EIO:when=2", "fdatasync:error=ENOSPC:when=1",
            "fdatasync:error=EIO:when=4"]
 
 
@@ -116,9 +116,8 @@ def test_killed_while_it_starts_a_machine(host):
     """What libvirt runs may be used for weeks before somebody recovers: it is finished, never taken away."""
     host.create("plain", "-q")
     argv = ["kvm-clone", "plain", "started", "--start"]
-    record = acts_of(host, argv).index("start-domain") + 2
     for in_use in (False, True):
-        kill_at(host, argv, record)
+        kill_at(host, argv, acts_of(host, argv).index("start-domain") + 2)
         if in_use:
             host.run("virsh", "start", "started")
             host.fill("started", mib=1)
