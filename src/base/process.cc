@@ -118,7 +118,10 @@ void end_process(pid_t pid) {
 
 }  // namespace
 
-ProcessResult run_process(const Argv& argv, const ProcessOptions& options) {
+ProcessResult run_process(const Argv& wanted, const ProcessOptions& options) {
+  Argv argv = wanted;
+  // posix_spawn cannot say so itself; setpriv is replaced by the program, under the same process number.
+  if (options.dies_with_us) argv.insert(argv.begin(), {"setpriv", "--pdeathsig", "KILL", "--"});
   Pipe in;
   Pipe out;
   Pipe err;
@@ -140,7 +143,7 @@ ProcessResult run_process(const Argv& argv, const ProcessOptions& options) {
     }
     if (Clock::now() > deadline) {
       end_process(pid);
-      throw Error(fmt::format("'{}' did not end within {} s", shell_line(argv), options.limit.count() / 1000));
+      throw Error(fmt::format("'{}' did not end within {} s", shell_line(wanted), options.limit.count() / 1000));
     }
     pollfd fds[3] = {{out.read_end, POLLIN, 0}, {err.read_end, POLLIN, 0}, {in.write_end, POLLOUT, 0}};
     if (::poll(fds, 3, 200) < 0) continue;

@@ -24,6 +24,8 @@ struct ProcessOptions {
   std::function<void(std::string_view)> on_output;
   /// Asked a few times a second; true ends the process and throws Interrupted.
   std::function<bool()> stop;
+  /// It is killed when the calling thread ends, however that ends: what writes for long must not outlive us.
+  bool dies_with_us = false;
 };
 
 /// Runs a program: no shell, LC_ALL=C, standard input from `input`. Throws Error when it cannot be started

@@ -167,6 +167,7 @@ void RealRunner::act(const plan::WriteImage& step) const {
   ProcessOptions options;
   options.limit = std::chrono::hours(24 * 7);
   options.stop = interrupted_;
+  options.dies_with_us = true;
   // "    (12.34/100%)\r"
   options.on_output = [&](std::string_view piece) {
     const auto open = piece.rfind('(');

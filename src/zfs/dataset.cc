@@ -258,7 +258,8 @@ std::vector<Snapshot> list_snapshots(const std::vector<std::string>& datasets, b
                sizes ? columns(kSnapshotColumns, kSnapshotSizes, kSnapshotProperties)
                      : columns(kSnapshotColumns, kSnapshotProperties)};
   argv.insert(argv.end(), datasets.begin(), datasets.end());
-  const auto result = run_process(argv, {.limit = std::chrono::minutes(5), .input = {}, .on_output = {}, .stop = {}});
+  const auto result = run_process(
+      argv, {.limit = std::chrono::minutes(5), .input = {}, .on_output = {}, .stop = {}, .dies_with_us = false});
   if (result.status != 0) fail("cannot list snapshots", result);
   auto snapshots = parse_snapshots(result.out, sizes);
   // -d 1 reaches a filesystem's children, too: `.state/web` would bring in the snapshots of `.state/web/tpm` twice.

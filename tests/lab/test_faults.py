@@ -159,6 +159,31 @@ def test_what_zfs_refuses_at_the_last_moment_undoes_a_delete(host):
     host.run("kvm-delete", "-q", "--yes", "held")
 
 
+def test_the_same_command_again(host):
+    """It undoes what it left, then does it: the device links of what went are gone, too."""
+    command = COMMANDS["create"]
+    trial = trial_of(host, command)
+    kill_at(host, command.argv, trial.commit + 1)
+    again = host.run(*command.argv)
+    assert "undid an earlier 'create' that was cut off" in again.err, again
+    assert trial.is_whole()
+    trial.take_back()
+
+
+def test_killed_while_it_writes_an_image(host):
+    """What it had started does not write on."""
+    before = host.state()
+    host.sh("truncate -s 8G /root/large.raw; for at in 0 1000 2000 3000; do head -c 64M /dev/urandom | "
+            "dd of=/root/large.raw bs=1M seek=$at conv=notrunc status=none; done")
+    background(host, ["kvm-create", "imaged", "--no-start", "--image", "/root/large.raw", "--ram", "256", "--firmware",
+                      "bios", "--no-tpm"])
+    host.sh("for i in $(seq 300); do pgrep -x qemu-img && break; sleep 0.1; done >/dev/null; sleep 1; pkill -KILL -x kvm-create")
+    result = host.run("kld", "recover", "--json")
+    assert [one["result"] for one in result.json] == ["undone"], result
+    assert host.sh("pgrep -x qemu-img || true") == ""
+    host.assert_same(before)
+
+
 def test_libvirtd_is_killed_in_the_middle(host):
     command = COMMANDS["clone"]
     trial = trial_of(host, command)

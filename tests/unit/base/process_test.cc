@@ -2,12 +2,15 @@
 #include "base/process.h"
 
 #include <gtest/gtest.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <string>
 
 #include "base/error.h"
 
@@ -113,6 +116,36 @@ TEST(RunProcess, EndsTheChildrenToo) {
   sleep(3);
   EXPECT_FALSE(std::filesystem::exists(witness));
   std::filesystem::remove_all(directory);
+}
+
+TEST(RunProcess, WhatWritesForLongDiesWithUs) {
+  int words[2];
+  ASSERT_EQ(::pipe(words), 0);
+  const pid_t caller = ::fork();
+  if (caller == 0) {
+    ProcessOptions options;
+    options.dies_with_us = true;
+    options.on_output = [&](std::string_view piece) {
+      if (::write(words[1], piece.data(), piece.size()) < 0) ::_exit(2);
+    };
+    run_process({"sh", "-c", "echo $$; exec sleep 100"}, options);
+    ::_exit(1);
+  }
+  char text[32] = {};
+  ASSERT_GT(::read(words[0], text, sizeof text - 1), 0);
+  const pid_t child = std::stoi(text);
+  ::kill(caller, SIGKILL);
+  ::waitpid(caller, nullptr, 0);
+  const std::string stat = "/proc/" + std::to_string(child) + "/stat";
+  const auto lives = [&] {
+    std::ifstream file(stat);
+    std::string line;
+    return std::getline(file, line) && line.find(") Z ") == std::string::npos;
+  };
+  for (int tries = 0; tries < 100 && lives(); ++tries) ::usleep(50'000);
+  EXPECT_FALSE(lives());
+  ::close(words[0]);
+  ::close(words[1]);
 }
 
 TEST(RunProcess, AMissingProgramIsNamed) {
