@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "base/error.h"
+#include "base/process.h"
 #include "cmd/commands.h"
 #include "virt/definition.h"
 #include "zfs/device.h"
@@ -73,8 +74,9 @@ void adopt_one(cli::Context& context, const std::string& name) {
     proposal.report = [name, originals](const run::Host&) {
       std::string text = fmt::format("Machine {} adopted.\n", name);
       if (originals.empty()) return text;
-      return text + fmt::format("What was copied is kept; once the machine has started: rm -r {}\n",
-                                fmt::join(originals, " "));
+      Argv remove = {"rm", "-r"};
+      remove.insert(remove.end(), originals.begin(), originals.end());
+      return text + fmt::format("What was copied is kept; once the machine has started: {}\n", shell_line(remove));
     };
     proposal.report_json = [originals](const run::Host&) { return nlohmann::json{{"kept", originals}}; };
     return proposal;

@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "base/name.h"
 #include "cli/flags.h"
@@ -48,15 +50,15 @@ plan::CloneRequest make_request(const Flags& flags) {
   return request;
 }
 
-/// Of the snapshots that may be cloned, those that another command is destroying. The others are kept from that.
+/// The snapshot that may be cloned, if another command is destroying it; else it is kept from that.
 std::vector<std::string> going(const plan::Machine& machine, const std::vector<zfs::Snapshot>& snapshots,
                                const std::optional<std::string>& named, run::SnapshotClaims& claims) {
-  std::string candidate;
-  for (const auto& snapshot : snapshots) {
-    const auto name = snapshot.short_name();
-    if (named ? name == *named : plan::is_named(name, "clone")) candidate = name;
-  }
-  if (candidate.empty() || run::keep_snapshot(machine, candidate, claims)) return {};
+  const auto all = plan::machine_snapshots(machine, snapshots);
+  const auto* newest = plan::newest_for_clones(all);
+  const std::string candidate = named ? *named : newest == nullptr ? "" : newest->name;
+  // A name that no snapshot has is the planner's to refuse.
+  const bool exists = std::any_of(all.begin(), all.end(), [&](const auto& one) { return one.name == candidate; });
+  if (!exists || run::keep_snapshot(machine, candidate, claims)) return {};
   return {candidate};
 }
 

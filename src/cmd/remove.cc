@@ -15,15 +15,6 @@
 namespace kld::cmd {
 namespace {
 
-/// Datasets of all machines: by name, the machine.
-std::map<std::string, plan::Machine> owners_of_datasets(const plan::View& view) {
-  std::map<std::string, plan::Machine> owners;
-  for (const auto& [name, machine] : plan::machines(view)) {
-    for (const auto& dataset : machine.datasets()) owners[dataset.name] = machine;
-  }
-  return owners;
-}
-
 /// Who has disks of a running machine open, but for its own process.
 std::vector<std::string> other_holders(const plan::Machine& machine) {
   std::vector<std::string> volumes;
@@ -37,22 +28,23 @@ std::vector<std::string> other_holders(const plan::Machine& machine) {
 
 plan::DeleteFacts look(const run::Host& host, const plan::DeleteRequest& request, run::SnapshotClaims& claims) {
   plan::DeleteFacts facts;
-  const auto owners = owners_of_datasets(host.view());
+  const auto machines = plan::machines(host.view());
   std::vector<std::string> datasets;
   const auto add = [&](const std::string& name) {
     if (std::find(datasets.begin(), datasets.end(), name) == datasets.end()) datasets.push_back(name);
   };
   for (const auto& name : request.machines) {
-    const auto machine = plan::find_machine(host.view(), name);
-    if (!machine) continue;
+    const auto found = machines.find(name);
+    if (found == machines.end()) continue;
+    const auto* machine = &found->second;
     for (const auto& dataset : machine->datasets()) {
       add(dataset.name);
       if (dataset.origin.empty()) continue;
       const std::string origin = dataset.origin.substr(0, dataset.origin.find('@'));
       add(origin);
       // Of the machine that it belongs to, all: that one's snapshots are whole or not there.
-      const auto owner = owners.find(origin);
-      if (owner == owners.end()) continue;
+      const auto owner = machines.find(plan::owner_of(host.view(), origin));
+      if (owner == machines.end()) continue;
       for (const auto& part : owner->second.datasets()) add(part.name);
     }
     if (!machine->domain) continue;
@@ -63,9 +55,8 @@ plan::DeleteFacts look(const run::Host& host, const plan::DeleteRequest& request
   facts.snapshots = zfs::list_snapshots(datasets, false);
   // Those on origins that others are about to clone are left alone; the rest is kept from being cloned.
   std::erase_if(facts.snapshots, [&](const zfs::Snapshot& snapshot) {
-    const auto owner = owners.find(snapshot.dataset());
-    if (owner == owners.end() || !plan::is_named(snapshot.short_name(), "clone")) return false;
-    const auto& name = owner->second.name;
+    const auto name = plan::owner_of(host.view(), snapshot.dataset());
+    if (name.empty() || !plan::is_named(snapshot.short_name(), "clone")) return false;
     const bool goes = std::find(request.machines.begin(), request.machines.end(), name) != request.machines.end();
     return !goes && !claims.take(name, snapshot.short_name(), run::Lock::exclusive);
   });

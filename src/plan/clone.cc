@@ -38,16 +38,14 @@ const MachineSnapshot* reusable(const Machine& machine, const CloneFacts& facts,
                                 const std::vector<MachineSnapshot>& all) {
   if (machine.active() || consistency(machine) != "offline") return nullptr;
   if (!facts.definitions.saved_exists || facts.definitions.saved != facts.definitions.current) return nullptr;
-  const auto newest = std::find_if(all.rbegin(), all.rend(), [](const MachineSnapshot& snapshot) {
-    return snapshot.by == "clone" && is_named(snapshot.name, "clone");
-  });
-  if (newest == all.rend() || !newest->missing.empty() || newest->consistency != "offline") return nullptr;
+  const auto* newest = newest_for_clones(all);
+  if (newest == nullptr || !newest->missing.empty() || newest->consistency != "offline") return nullptr;
   if (contains(facts.going, newest->name)) return nullptr;
   // What came after it is the sum of what each later snapshot and the present wrote.
   std::uint64_t written = 0;
   for (const auto& dataset : machine.datasets()) written += dataset.written;
-  for (auto later = all.rbegin(); later != newest; ++later) written += later->written;
-  return written == 0 ? &*newest : nullptr;
+  for (auto later = all.rbegin(); &*later != newest; ++later) written += later->written;
+  return written == 0 ? newest : nullptr;
 }
 
 /// Parts of the definition that cannot be cloned and were not named in --without.

@@ -17,11 +17,6 @@ namespace {
 
 std::string dataset_of(const std::string& snapshot) { return snapshot.substr(0, snapshot.find('@')); }
 
-std::string owner_of(const View& view, const std::string& dataset) {
-  const auto* found = find_dataset(view, dataset);
-  return found == nullptr ? std::string() : found->property(zfs::property::machine);
-}
-
 bool contains(const std::set<std::string>& set, const std::string& entry) { return set.find(entry) != set.end(); }
 
 std::set<std::string> datasets_of(const std::vector<Machine>& machines) {

@@ -66,6 +66,8 @@ using Listing = std::variant<std::vector<Row>, Refusal>;
 /// replicas; nothing that is set aside. Throws UsageError for a column that does not exist.
 Listing list_machines(const View& view, const ListRequest& request);
 
+/// By this column, as ListRequest::sort has it; equal rows by their names.
+void sort_rows(std::vector<Row>& rows, const std::string& sort);
 /// Titles of all columns, in their order.
 std::vector<std::string> list_columns();
 /// Throws UsageError when `sort` names no column; empty is fine.

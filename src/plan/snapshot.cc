@@ -124,19 +124,20 @@ std::vector<MachineSnapshot> machine_snapshots(const Machine& machine, const std
 }
 
 std::vector<std::string> owners_of_clones(const View& view, const std::vector<std::string>& clones) {
-  const std::string states = state_dataset(view.root, "");
   std::vector<std::string> owners;
   for (const auto& clone : clones) {
-    std::string owner = clone;
-    if (clone.starts_with(states)) {
-      owner = clone.substr(states.size(), clone.find('/', states.size()) - states.size());
-    } else if (const auto* dataset = find_dataset(view, clone)) {
-      const auto machine = dataset->property(zfs::property::machine);
-      if (!machine.empty()) owner = machine;
-    }
+    const std::string machine = owner_of(view, clone);
+    const std::string& owner = machine.empty() ? clone : machine;
     if (std::find(owners.begin(), owners.end(), owner) == owners.end()) owners.push_back(owner);
   }
   return owners;
+}
+
+const MachineSnapshot* newest_for_clones(const std::vector<MachineSnapshot>& all) {
+  const auto newest = std::find_if(all.rbegin(), all.rend(), [](const MachineSnapshot& snapshot) {
+    return snapshot.by == "clone" && is_named(snapshot.name, "clone");
+  });
+  return newest == all.rend() ? nullptr : &*newest;
 }
 
 std::variant<std::string, Refusal> snapshot_argument(const Machine& machine, const std::string& given) {

@@ -63,6 +63,9 @@ std::vector<MachineSnapshot> machine_snapshots(const Machine& machine, const std
 /// Whose datasets these clones are: machines by name, each once, and datasets that are no machine's.
 std::vector<std::string> owners_of_clones(const View& view, const std::vector<std::string>& clones);
 
+/// The newest that kvm-clone took, the only one that it may use again; nullptr without one.
+const MachineSnapshot* newest_for_clones(const std::vector<MachineSnapshot>& all);
+
 /// `given` as a user may write it: "S", "@S", "web@S" or "rpool/vms/web@S". A Refusal when it is another machine's.
 std::variant<std::string, Refusal> snapshot_argument(const Machine& machine, const std::string& given);
 

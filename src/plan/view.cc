@@ -28,6 +28,14 @@ bool is_in_place(const View& view, const zfs::Dataset& dataset, const std::strin
   return dataset.name == disk_dataset(view.root, owner, label.empty() ? kFirstDisk : label);
 }
 
+/// The machine that the dataset is part of; empty: none.
+std::string owner_in(const View& view, const zfs::Dataset& dataset) {
+  const std::string owner = dataset.property(zfs::property::machine);
+  const bool own =
+      !owner.empty() && dataset.name != view.root && !is_aside(view, dataset) && is_in_place(view, dataset, owner);
+  return own ? owner : std::string();
+}
+
 /// A domain of the machine's name is the machine's only when it uses its volumes, or no disk at all: a replica's or
 /// backup's root may be looked at on a host where the machine itself runs.
 bool is_its_domain(const View& view, const Machine& machine, const virt::DomainInfo& domain) {
@@ -70,9 +78,8 @@ std::map<std::string, Machine> machines(const View& view) {
   std::unordered_map<std::string_view, const virt::DomainInfo*> domains;
   for (const auto& domain : view.domains) domains[domain.name] = &domain;
   for (const auto& dataset : view.datasets) {
-    const std::string owner = dataset.property(zfs::property::machine);
-    if (owner.empty() || dataset.name == view.root || is_aside(view, dataset) || !is_in_place(view, dataset, owner))
-      continue;
+    const std::string owner = owner_in(view, dataset);
+    if (owner.empty()) continue;
     Machine& machine = result[owner];
     machine.name = owner;
     add(machine, view, dataset);
@@ -94,6 +101,13 @@ std::optional<Machine> find_machine(const View& view, const std::string& name) {
   auto all = machines(view);
   const auto found = all.find(name);
   return found == all.end() ? std::nullopt : std::optional(std::move(found->second));
+}
+
+std::string owner_of(const View& view, const std::string& dataset) {
+  if (const auto* found = find_dataset(view, dataset)) return owner_in(view, *found);
+  const std::string states = state_dataset(view.root, "");
+  if (!dataset.starts_with(states)) return {};
+  return dataset.substr(states.size(), dataset.find('/', states.size()) - states.size());
 }
 
 const zfs::Dataset* find_dataset(const View& view, const std::string& name) {

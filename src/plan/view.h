@@ -61,6 +61,9 @@ struct Machine {
 std::map<std::string, Machine> machines(const View& view);
 /// The machine of this name, nullopt when no dataset says it belongs to it.
 std::optional<Machine> find_machine(const View& view, const std::string& name);
+/// The machine that this dataset is part of, by mark and place; state that the view does not reach, by its place alone.
+/// Empty when it is no machine's.
+std::string owner_of(const View& view, const std::string& dataset);
 const zfs::Dataset* find_dataset(const View& view, const std::string& name);
 const virt::DomainInfo* find_domain(const View& view, const std::string& name);
 /// The volume behind a path that a definition names, empty when it is none.

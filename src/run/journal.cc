@@ -31,12 +31,19 @@ Error failure(const std::string& doing, const std::string& path) {
   return Error(fmt::format("cannot {} journal '{}': {}", doing, path, std::strerror(errno)));
 }
 
+/// Whole or not at all: half a line would spoil the next one.
 void write_line(int fd, const std::string& path, const std::string& line) {
+  struct stat before {};
+  if (::fstat(fd, &before) != 0) throw failure("look at", path);
   std::size_t written = 0;
   while (written < line.size()) {
     const ssize_t sent = ::write(fd, line.data() + written, line.size() - written);
     if (sent < 0 && errno == EINTR) continue;
-    if (sent <= 0) throw failure("write", path);
+    if (sent <= 0) {
+      const auto problem = failure("write", path);
+      (void)!::ftruncate(fd, before.st_size);
+      throw problem;
+    }
     written += static_cast<std::size_t>(sent);
   }
   if (::fdatasync(fd) != 0) throw failure("sync", path);

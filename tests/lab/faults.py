@@ -193,7 +193,7 @@ class Table:
         self.outcomes[command, fault][outcome] += 1
 
     def text(self):
-        words = ["untouched", "undone", "finished"]
+        words = ["as before", "finished"]
         lines = ["| command | fault | points | " + " | ".join(words) + " |",
                  "|---|---|---|" + "---|" * len(words)]
         for (command, fault), counts in sorted(self.outcomes.items()):
@@ -207,8 +207,8 @@ class Table:
             (REPOSITORY / "bench" / "FAULTS.md").write_text(
                 "# What came of each fault\n\nWritten by `pytest --soak tests/lab/test_faults.py` with `KLD_WRITE_TABLE=1`. "
                 "Each point is one run on a real host, compared afterwards: name, guid, origin and local properties of "
-                "all datasets, and the XML of all domains. *untouched*: it was refused before its first change; "
-                "*undone*: the state is the one before; *finished*: the one after.\n\n" + self.text())
+                "all datasets, and the XML of all domains. *as before*: refused or undone; *finished*: the state is the "
+                "one after.\n\n" + self.text())
 
 
 TABLE = Table()
@@ -255,7 +255,7 @@ class Trial:
             self.take_back()
             return False
         assert now == self.before, self.differences(now)
-        TABLE.add(self.command.name, fault, "undone" if left else "untouched")
+        TABLE.add(self.command.name, fault, "as before")
         return True
 
     def differences(self, now):

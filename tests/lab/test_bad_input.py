@@ -57,6 +57,7 @@ def test_names(host):
         (create("x" * 64), 2, "64 characters"),
         (create("gräte"), 2, "contains"),
         (create("a b"), 2, "contains ' '"),
+        ("kvm-create $'\\xff' --no-start", 2, "argument 1 is not UTF-8 text"),
         (create("a@b"), 2, "contains '@'"),
         (create("a%b"), 2, "contains '%'"),
         (create("a\nb"), 2, "contains"),

@@ -13,6 +13,7 @@ namespace {
 using test::fresh;
 using test::Host;
 using test::kOp;
+using test::steps_of;
 
 constexpr char kForeignNvram[] = "/var/lib/libvirt/qemu/nvram/web_VARS.fd";
 
@@ -56,15 +57,6 @@ const Plan& plan_of(const Result& result) {
 
 Refusal refusal_of(const Result& result) {
   return refused(result) ? std::get<Refusal>(result) : Refusal{"a plan", test::to_text(result), {}, {}};
-}
-
-template <typename Kind>
-std::vector<Kind> steps_of(const Plan& plan) {
-  std::vector<Kind> found;
-  for (const auto& step : plan.steps) {
-    if (const auto* one = std::get_if<Kind>(&step)) found.push_back(*one);
-  }
-  return found;
 }
 
 /// The host after the plan, as far as a planner sees it.

@@ -270,4 +270,14 @@ inline std::string to_text(const Result& result) {
   return text;
 }
 
+/// The plan's steps of one kind, in their order.
+template <typename Kind>
+std::vector<Kind> steps_of(const Plan& plan) {
+  std::vector<Kind> found;
+  for (const auto& step : plan.steps) {
+    if (const auto* one = std::get_if<Kind>(&step)) found.push_back(*one);
+  }
+  return found;
+}
+
 }  // namespace kld::plan::test

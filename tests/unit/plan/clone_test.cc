@@ -13,6 +13,7 @@ namespace {
 
 using test::fresh;
 using test::Host;
+using test::steps_of;
 
 constexpr char kEarlier[] = "clone-2026-04-04T12:00:00Z";
 
@@ -48,16 +49,7 @@ struct Clone {
   std::string text() const { return test::to_text(result()); }
 };
 
-template <typename Wanted>
-std::vector<Wanted> all(const Plan& plan) {
-  std::vector<Wanted> found;
-  for (const auto& step : plan.steps) {
-    if (const auto* one = std::get_if<Wanted>(&step)) found.push_back(*one);
-  }
-  return found;
-}
-
-bool reuses(const Clone& clone) { return all<TakeSnapshots>(clone.plan()).empty(); }
+bool reuses(const Clone& clone) { return steps_of<TakeSnapshots>(clone.plan()).empty(); }
 
 TEST(PlanClone, TwoOfARunningMachine) {
   Clone clone({.state = virt::State::running, .labels = {"data"}});
@@ -132,7 +124,7 @@ TEST(PlanClone, ADiskOffZfsIsLeftOutOnlyWhenSaidSo) {
   EXPECT_EQ(clone.kind(), "not-clonable");
   clone.request.without = {"vdb"};
   ASSERT_EQ(clone.kind(), "a plan");
-  const auto defined = all<DefineDomains>(clone.plan()).at(0).domains.at(0).xml;
+  const auto defined = steps_of<DefineDomains>(clone.plan()).at(0).domains.at(0).xml;
   EXPECT_EQ(defined.find("/dev/sdb"), std::string::npos);
   EXPECT_NE(defined.find("/dev/zvol/rpool/vms/web'"), std::string::npos) << defined;
 }
@@ -177,7 +169,7 @@ TEST(PlanClone, ClonesShareNothing) {
   clone.request.targets = numbered("w-", 3);
   const auto plan = clone.plan();
   std::set<std::string> uuids, macs, genids, nvrams;
-  const auto defined = all<DefineDomains>(plan).at(0);
+  const auto defined = steps_of<DefineDomains>(plan).at(0);
   for (const auto& domain : defined.domains) {
     const auto definition = virt::Definition::parse(domain.xml);
     EXPECT_EQ(definition.name(), domain.name);
@@ -205,12 +197,12 @@ TEST(PlanClone, OneSnapshotAndOneStepOfEachKindServesMany) {
   clone.request.targets = numbered("w-", 50);
   const auto many = clone.plan();
   EXPECT_EQ(one.steps.size(), many.steps.size());
-  EXPECT_EQ(all<TakeSnapshots>(many).size(), 1U);
+  EXPECT_EQ(steps_of<TakeSnapshots>(many).size(), 1U);
 }
 
 TEST(PlanClone, SetsWhatAClonesOriginWouldNotHandOn) {
   Clone clone;
-  for (const auto& step : all<CloneDatasets>(clone.plan())) {
+  for (const auto& step : steps_of<CloneDatasets>(clone.plan())) {
     for (const auto& made : step.clones) {
       EXPECT_EQ(made.properties.at(zfs::property::machine), "web");
       EXPECT_EQ(made.properties.at(zfs::property::op), test::kOp);
@@ -220,7 +212,7 @@ TEST(PlanClone, SetsWhatAClonesOriginWouldNotHandOn) {
     }
   }
   clone.request.full = true;
-  for (const auto& step : all<CopyDataset>(clone.plan())) {
+  for (const auto& step : steps_of<CopyDataset>(clone.plan())) {
     EXPECT_FALSE(step.properties.contains(zfs::property::clone_origin)) << step.name;
   }
 }
@@ -228,7 +220,7 @@ TEST(PlanClone, SetsWhatAClonesOriginWouldNotHandOn) {
 TEST(PlanClone, NamesItsSnapshotPastThoseThatAreTaken) {
   Clone clone;
   clone.facts.taken = {"clone-2026-04-04T14:35:00Z"};
-  EXPECT_EQ(all<TakeSnapshots>(clone.plan()).at(0).names.at(0), "rpool/vms/golden@clone-2026-04-04T14:35:00Z.2");
+  EXPECT_EQ(steps_of<TakeSnapshots>(clone.plan()).at(0).names.at(0), "rpool/vms/golden@clone-2026-04-04T14:35:00Z.2");
 }
 
 TEST(Numbered, CountsFromOne) {

@@ -100,6 +100,9 @@ TEST(PlanCreate, RefusesWrongWords) {
       [](auto& r) { r.drivers = "/virtio-win.iso"; },
       [](auto& r) { r.seed.hostname = "-web"; },
       [](auto& r) {
+        r.disks = {{"sys", GiB}};
+      },
+      [](auto& r) {
         r.disks = {{"", GiB}, {"", GiB}};
       },
       [](auto& r) {

@@ -11,6 +11,7 @@ namespace {
 
 using test::fresh;
 using test::Host;
+using test::steps_of;
 
 constexpr char kClone[] = "clone-2026-04-04T12:00:00Z";
 
@@ -48,18 +49,9 @@ struct Delete {
   }
 };
 
-template <typename Wanted>
-std::vector<Wanted> all(const Plan& plan) {
-  std::vector<Wanted> found;
-  for (const auto& step : plan.steps) {
-    if (const auto* one = std::get_if<Wanted>(&step)) found.push_back(*one);
-  }
-  return found;
-}
-
 std::vector<std::string> destroyed(const Plan& plan) {
   std::vector<std::string> names;
-  for (const auto& step : all<DestroyDatasets>(plan)) {
+  for (const auto& step : steps_of<DestroyDatasets>(plan)) {
     for (const auto& doomed : step.datasets) names.push_back(doomed.name);
   }
   return names;
@@ -118,6 +110,13 @@ TEST(PlanDelete, RefusesWhatItMust) {
                 },
                 {.state = virt::State::running}),
             "in-use");
+  EXPECT_EQ(kind([](auto& d) {
+              auto child = d.host.dataset("rpool/vms/.state/web");
+              child.name += "/theirs";
+              child.user.clear();
+              d.host.view.datasets.push_back(child);
+            }),
+            "foreign-dataset");
   EXPECT_EQ(kind([](auto& d) { d.host.domain_of("web").has_managed_save = true; }), "managed-save");
   EXPECT_EQ(kind([](auto& d) { d.host.domain_of("web").has_snapshots = true; }), "libvirt-snapshots");
   EXPECT_EQ(kind([](auto& d) { d.facts.block_jobs["web"] = {"vda: copy"}; }), "block-job");
@@ -135,7 +134,7 @@ TEST(PlanDelete, RefusesWhatItMust) {
 TEST(PlanDelete, AMachineThatLibvirtLostGoes) {
   Delete one({"web"}, {.defined = false});
   const auto plan = one.plan();
-  EXPECT_TRUE(all<UndefineDomains>(plan).empty());
+  EXPECT_TRUE(steps_of<UndefineDomains>(plan).empty());
   EXPECT_EQ(destroyed(plan).size(), 3U);
 }
 
@@ -157,7 +156,7 @@ TEST(PlanDelete, TakesTheCloneSnapshotOnlyWithItsLastUserAndIfOurs) {
   const auto taken = [](const std::function<void(Delete&)>& change) {
     Delete one({"web"});
     change(one);
-    const auto steps = all<DestroySnapshots>(one.plan());
+    const auto steps = steps_of<DestroySnapshots>(one.plan());
     std::size_t count = 0;
     for (const auto& step : steps) {
       EXPECT_TRUE(step.if_unused);

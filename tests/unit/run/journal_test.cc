@@ -169,6 +169,12 @@ TEST_F(JournalTest, EndsWithoutRoomForItsMark) {
   const rlimit full{fs::file_size(path()), before.rlim_max};
   ::setrlimit(RLIMIT_FSIZE, &full);
   EXPECT_THROW(journal.begin(1), Error);
+  // Room for half a line: what comes behind it must be read all the same.
+  const auto length = fs::file_size(path());
+  const rlimit tight{length + 4, before.rlim_max};
+  ::setrlimit(RLIMIT_FSIZE, &tight);
+  EXPECT_THROW(journal.begin(1), Error);
+  EXPECT_EQ(fs::file_size(path()), length);
   EXPECT_NO_THROW(journal.close());
   ::setrlimit(RLIMIT_FSIZE, &before);
   ::signal(SIGXFSZ, ignored);
