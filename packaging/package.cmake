@@ -54,8 +54,9 @@ TPM, definition), and what was cut off is undone or finished.")
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 set(CPACK_DEBIAN_PACKAGE_SECTION admin)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
+# libvirt0 and libarchive13 are loaded at run time, where SHLIBDEPS does not see them.
 set(CPACK_DEBIAN_PACKAGE_DEPENDS
-    "libvirt-daemon-system, qemu-system-x86, qemu-utils, zfsutils-linux, ovmf, swtpm, swtpm-tools")
+    "libvirt0 (>= 9.0), libarchive13, libvirt-daemon-system, qemu-system-x86, qemu-utils, zfsutils-linux, ovmf, swtpm, swtpm-tools")
 set(CPACK_DEBIAN_PACKAGE_RECOMMENDS "dnsmasq-base")
 set(CPACK_DEBIAN_PACKAGE_SUGGESTS "bash-completion")
 set(CPACK_DEBIAN_PACKAGE_CONTROL_EXTRA

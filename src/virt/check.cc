@@ -9,19 +9,19 @@ namespace kld::virt {
 
 void silence_libvirt() {
   static const bool silenced = [] {
-    virSetErrorFunc(nullptr, [](void*, virErrorPtr) {});
+    api().virSetErrorFunc(nullptr, [](void*, virErrorPtr) {});
     return true;
   }();
   static_cast<void>(silenced);
 }
 
 virErrorNumber last_error() {
-  const virErrorPtr error = virGetLastError();
+  const virErrorPtr error = api().virGetLastError();
   return error == nullptr ? VIR_ERR_OK : static_cast<virErrorNumber>(error->code);
 }
 
 void fail(std::string_view doing, std::string hint) {
-  const virErrorPtr last = virGetLastError();
+  const virErrorPtr last = api().virGetLastError();
   Error error(last != nullptr && last->message != nullptr ? last->message : "libvirt gave no reason", std::move(hint));
   error.add_context(std::string(doing));
   throw error;

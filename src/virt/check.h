@@ -2,14 +2,13 @@
 // libvirt's handles as owners, and the one door through which its failures come.
 #pragma once
 
-#include <libvirt/libvirt.h>
-#include <libvirt/virterror.h>
-
 #include <cstdlib>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "virt/library.h"
 
 namespace kld::virt {
 
@@ -17,14 +16,14 @@ template <auto release>
 struct Release {
   template <typename Handle>
   void operator()(Handle* handle) const {
-    release(handle);
+    (api().*release)(handle);
   }
 };
 
-using Connect = std::unique_ptr<virConnect, Release<virConnectClose>>;
-using Domain = std::unique_ptr<virDomain, Release<virDomainFree>>;
-using Network = std::unique_ptr<virNetwork, Release<virNetworkFree>>;
-using DomainStats = std::unique_ptr<virDomainStatsRecordPtr, Release<virDomainStatsRecordListFree>>;
+using Connect = std::unique_ptr<virConnect, Release<&Api::virConnectClose>>;
+using Domain = std::unique_ptr<virDomain, Release<&Api::virDomainFree>>;
+using Network = std::unique_ptr<virNetwork, Release<&Api::virNetworkFree>>;
+using DomainStats = std::unique_ptr<virDomainStatsRecordPtr, Release<&Api::virDomainStatsRecordListFree>>;
 
 /// Stops libvirt from printing to stderr by itself. Idempotent.
 void silence_libvirt();

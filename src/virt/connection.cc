@@ -24,7 +24,7 @@ constexpr auto destroy_limit = std::chrono::seconds(30);
 
 /// Null when there is no such domain.
 Domain look_up(virConnectPtr connect, const std::string& uuid) {
-  Domain domain(virDomainLookupByUUIDString(connect, uuid.c_str()));
+  Domain domain(api().virDomainLookupByUUIDString(connect, uuid.c_str()));
   if (!domain && last_error() != VIR_ERR_NO_DOMAIN) fail(fmt::format("looking up domain {}", uuid));
   return domain;
 }
@@ -35,11 +35,11 @@ Domain required(virConnectPtr connect, const std::string& uuid) {
   return domain;
 }
 
-std::string quoted_name(const Domain& domain) { return fmt::format("'{}'", virDomainGetName(domain.get())); }
+std::string quoted_name(const Domain& domain) { return fmt::format("'{}'", api().virDomainGetName(domain.get())); }
 
 /// Null when there is no such network.
 Network look_up_network(virConnectPtr connect, const std::string& name) {
-  Network network(virNetworkLookupByName(connect, name.c_str()));
+  Network network(api().virNetworkLookupByName(connect, name.c_str()));
   if (!network && last_error() != VIR_ERR_NO_NETWORK) fail(fmt::format("looking up network '{}'", name));
   return network;
 }
@@ -56,14 +56,15 @@ bool wait_until_off(virDomainPtr domain, Clock::time_point deadline, const std::
 
 /// The power button first: unlike the agent, it never makes the caller wait. False when the guest cannot be asked.
 bool ask_to_shut_down(virDomainPtr domain) {
-  return virDomainShutdownFlags(domain, VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN) == 0 || virDomainShutdown(domain) == 0;
+  return api().virDomainShutdownFlags(domain, VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN) == 0 ||
+         api().virDomainShutdown(domain) == 0;
 }
 
 bool can_react(State state) { return state == State::running || state == State::shutting_down; }
 
 void destroy(const Domain& domain, const std::function<bool()>& interrupted) {
   try {
-    check(virDomainDestroy(domain.get()), "stopping domain " + quoted_name(domain));
+    check(api().virDomainDestroy(domain.get()), "stopping domain " + quoted_name(domain));
   } catch (const Error&) {
     if (is_active(state_of(domain.get()))) throw;  // else it ended by itself a moment before
   }
@@ -103,17 +104,17 @@ Connection::~Connection() = default;
 
 Connection Connection::open(const std::string& uri) {
   silence_libvirt();
-  Connect handle(virConnectOpen(uri.empty() ? nullptr : uri.c_str()));
+  Connect handle(api().virConnectOpen(uri.empty() ? nullptr : uri.c_str()));
   if (!handle)
     fail(fmt::format("connecting to libvirt at '{}'", uri), "is libvirtd running? 'systemctl start libvirtd'");
-  std::string real_uri = take(check(virConnectGetURI(handle.get()), "asking libvirt for its URI"));
+  std::string real_uri = take(check(api().virConnectGetURI(handle.get()), "asking libvirt for its URI"));
   return Connection(std::make_unique<Impl>(Impl{std::move(handle), std::move(real_uri)}));
 }
 
 std::vector<DomainInfo> Connection::list() const { return list_domains(impl_->get()); }
 
 std::optional<DomainInfo> Connection::find(const std::string& name) const {
-  const Domain domain(virDomainLookupByName(impl_->get(), name.c_str()));
+  const Domain domain(api().virDomainLookupByName(impl_->get(), name.c_str()));
   if (domain) return describe_domain(domain.get());
   if (last_error() == VIR_ERR_NO_DOMAIN) return std::nullopt;
   fail(fmt::format("looking up domain '{}'", name));
@@ -121,7 +122,7 @@ std::optional<DomainInfo> Connection::find(const std::string& name) const {
 
 std::string Connection::inactive_xml(const std::string& uuid) const {
   const Domain domain = required(impl_->get(), uuid);
-  return take(check(virDomainGetXMLDesc(domain.get(), VIR_DOMAIN_XML_INACTIVE | VIR_DOMAIN_XML_SECURE),
+  return take(check(api().virDomainGetXMLDesc(domain.get(), VIR_DOMAIN_XML_INACTIVE | VIR_DOMAIN_XML_SECURE),
                     "reading the definition of " + quoted_name(domain)));
 }
 
@@ -132,7 +133,7 @@ std::vector<std::string> Connection::block_jobs(const std::string& uuid,
   if (!is_active(state_of(domain.get()))) return jobs;
   for (const std::string& target : targets) {
     virDomainBlockJobInfo info{};
-    const int found = virDomainGetBlockJobInfo(domain.get(), target.c_str(), &info, 0);
+    const int found = api().virDomainGetBlockJobInfo(domain.get(), target.c_str(), &info, 0);
     if (found > 0) jobs.push_back(fmt::format("{}: {}", target, job_word(info.type)));
     // No job on a disk that the running machine does not have, nor under a driver without block jobs.
     if (found < 0 && last_error() != VIR_ERR_INVALID_ARG && last_error() != VIR_ERR_NO_SUPPORT)
@@ -143,16 +144,16 @@ std::vector<std::string> Connection::block_jobs(const std::string& uuid,
 
 void Connection::define(const std::string& xml, bool validate) const {
   const unsigned flags = validate ? VIR_DOMAIN_DEFINE_VALIDATE : 0;
-  const Domain domain(check(virDomainDefineXMLFlags(impl_->get(), xml.c_str(), flags), "defining a domain"));
+  const Domain domain(check(api().virDomainDefineXMLFlags(impl_->get(), xml.c_str(), flags), "defining a domain"));
 }
 
 bool Connection::undefine(const std::string& uuid) const {
   const Domain domain = look_up(impl_->get(), uuid);
   if (!domain) return false;
   // The test driver keeps no such state and refuses the flags; nobody else is ever asked without them.
-  const bool is_test = std::strcmp(check(virConnectGetType(impl_->get()), "asking for the driver"), "TEST") == 0;
+  const bool is_test = std::strcmp(check(api().virConnectGetType(impl_->get()), "asking for the driver"), "TEST") == 0;
   const unsigned keep = is_test ? 0U : VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | VIR_DOMAIN_UNDEFINE_KEEP_TPM;
-  check(virDomainUndefineFlags(domain.get(), keep), "undefining domain " + quoted_name(domain));
+  check(api().virDomainUndefineFlags(domain.get(), keep), "undefining domain " + quoted_name(domain));
   return true;
 }
 
@@ -160,7 +161,7 @@ bool Connection::start(const std::string& uuid) const {
   const Domain domain = required(impl_->get(), uuid);
   if (is_active(state_of(domain.get()))) return false;
   try {
-    check(virDomainCreate(domain.get()), "starting domain " + quoted_name(domain));
+    check(api().virDomainCreate(domain.get()), "starting domain " + quoted_name(domain));
   } catch (const Error&) {
     if (is_active(state_of(domain.get()))) return false;  // somebody else started it a moment before
     throw;
@@ -182,14 +183,15 @@ bool Connection::stop(const std::string& uuid, std::chrono::seconds graceful,
 
 void Connection::set_autostart(const std::string& uuid, bool autostart) const {
   const Domain domain = required(impl_->get(), uuid);
-  check(virDomainSetAutostart(domain.get(), autostart ? 1 : 0), "setting autostart of domain " + quoted_name(domain));
+  check(api().virDomainSetAutostart(domain.get(), autostart ? 1 : 0),
+        "setting autostart of domain " + quoted_name(domain));
 }
 
 void Connection::remove_managed_save(const std::string& uuid) const {
   const Domain domain = required(impl_->get(), uuid);
   const std::string doing = "removing the saved state of domain " + quoted_name(domain);
-  if (check(virDomainHasManagedSaveImage(domain.get(), 0), doing) == 1)
-    check(virDomainManagedSaveRemove(domain.get(), 0), doing);
+  if (check(api().virDomainHasManagedSaveImage(domain.get(), 0), doing) == 1)
+    check(api().virDomainManagedSaveRemove(domain.get(), 0), doing);
 }
 
 bool Connection::has_network(const std::string& name) const {
@@ -198,14 +200,15 @@ bool Connection::has_network(const std::string& name) const {
 
 bool Connection::network_active(const std::string& name) const {
   const Network network = look_up_network(impl_->get(), name);
-  return network && check(virNetworkIsActive(network.get()), fmt::format("asking about network '{}'", name)) == 1;
+  return network && check(api().virNetworkIsActive(network.get()), fmt::format("asking about network '{}'", name)) == 1;
 }
 
 std::vector<std::string> Connection::networks() const {
   virNetworkPtr* found = nullptr;
-  const int count = check(virConnectListAllNetworks(impl_->get(), &found, 0), "listing networks");
+  const int count = check(api().virConnectListAllNetworks(impl_->get(), &found, 0), "listing networks");
   std::vector<std::string> names;
-  for (const Network& network : take_all<Network>(found, count)) names.emplace_back(virNetworkGetName(network.get()));
+  for (const Network& network : take_all<Network>(found, count))
+    names.emplace_back(api().virNetworkGetName(network.get()));
   std::sort(names.begin(), names.end());
   return names;
 }
@@ -214,15 +217,16 @@ const std::string& Connection::uri() const { return impl_->uri; }
 
 HostInfo Connection::host() const {
   virNodeInfo info{};
-  check(virNodeGetInfo(impl_->get(), &info), "asking about the host");
-  return {info.memory * KiB, info.cpus, take(check(virConnectGetHostname(impl_->get()), "asking for the host's name"))};
+  check(api().virNodeGetInfo(impl_->get(), &info), "asking about the host");
+  return {info.memory * KiB, info.cpus,
+          take(check(api().virConnectGetHostname(impl_->get()), "asking for the host's name"))};
 }
 
 std::optional<std::string> Connection::vnc_address(const std::string& uuid) const {
   const Domain domain = required(impl_->get(), uuid);
   if (!is_active(state_of(domain.get()))) return std::nullopt;
-  return Definition::parse(
-             take(check(virDomainGetXMLDesc(domain.get(), 0), "reading the definition of " + quoted_name(domain))))
+  return Definition::parse(take(check(api().virDomainGetXMLDesc(domain.get(), 0),
+                                      "reading the definition of " + quoted_name(domain))))
       .vnc_address();
 }
 

@@ -33,7 +33,7 @@ constexpr std::array<Flag, 5> flags = {{
 
 std::string uuid_of(virDomainPtr domain) {
   std::array<char, VIR_UUID_STRING_BUFLEN> text{};
-  check(virDomainGetUUIDString(domain, text.data()), "reading the UUID of a domain");
+  check(api().virDomainGetUUIDString(domain, text.data()), "reading the UUID of a domain");
   return text.data();
 }
 
@@ -45,8 +45,8 @@ bool is_block_path(const virTypedParameter& parameter) {
 
 /// What a driver without these statistics (libvirt's test driver) tells only by the definition.
 void read_definition(DomainInfo& info, virDomainPtr domain) {
-  const Definition definition =
-      Definition::parse(take(check(virDomainGetXMLDesc(domain, 0), "reading the definition of '" + info.name + "'")));
+  const Definition definition = Definition::parse(
+      take(check(api().virDomainGetXMLDesc(domain, 0), "reading the definition of '" + info.name + "'")));
   info.memory = definition.memory();
   info.vcpus = definition.vcpus();
   for (const Disk& disk : definition.disks())
@@ -55,10 +55,10 @@ void read_definition(DomainInfo& info, virDomainPtr domain) {
 
 /// Only the disks of a paused domain know whether the error was a lack of space.
 State refine_io_error(virDomainPtr domain) {
-  const int disks = virDomainGetDiskErrors(domain, nullptr, 0, 0);
+  const int disks = api().virDomainGetDiskErrors(domain, nullptr, 0, 0);
   if (disks <= 0) return State::paused_io_error;
   std::vector<virDomainDiskError> errors(static_cast<std::size_t>(disks));
-  const int count = virDomainGetDiskErrors(domain, errors.data(), static_cast<unsigned>(disks), 0);
+  const int count = api().virDomainGetDiskErrors(domain, errors.data(), static_cast<unsigned>(disks), 0);
   State state = State::paused_io_error;
   for (int i = 0; i < count; ++i) {
     const virDomainDiskError& error = errors[static_cast<std::size_t>(i)];
@@ -70,21 +70,21 @@ State refine_io_error(virDomainPtr domain) {
 
 DomainInfo read_record(const virDomainStatsRecord& record) {
   DomainInfo info;
-  info.name = virDomainGetName(record.dom);
+  info.name = api().virDomainGetName(record.dom);
   info.uuid = uuid_of(record.dom);
   int state = VIR_DOMAIN_NOSTATE;
   int reason = 0;
-  virTypedParamsGetInt(record.params, record.nparams, "state.state", &state);
-  virTypedParamsGetInt(record.params, record.nparams, "state.reason", &reason);
+  api().virTypedParamsGetInt(record.params, record.nparams, "state.state", &state);
+  api().virTypedParamsGetInt(record.params, record.nparams, "state.reason", &reason);
   info.state = state_from(state, reason);
   if (info.state == State::paused_io_error) info.state = refine_io_error(record.dom);
   unsigned long long kib = 0;
-  if (virTypedParamsGetULLong(record.params, record.nparams, "balloon.maximum", &kib) != 1) {
+  if (api().virTypedParamsGetULLong(record.params, record.nparams, "balloon.maximum", &kib) != 1) {
     read_definition(info, record.dom);
     return info;
   }
   info.memory = kib * KiB;
-  virTypedParamsGetUInt(record.params, record.nparams, "vcpu.current", &info.vcpus);
+  api().virTypedParamsGetUInt(record.params, record.nparams, "vcpu.current", &info.vcpus);
   for (int i = 0; i < record.nparams; ++i)
     if (is_block_path(record.params[i])) info.block_paths.emplace_back(record.params[i].value.s);
   return info;
@@ -99,7 +99,7 @@ std::vector<DomainInfo> read_records(virDomainStatsRecordPtr* records, int count
 
 std::vector<Domain> filtered(virConnectPtr connect, unsigned filter) {
   virDomainPtr* domains = nullptr;
-  const int count = check(virConnectListAllDomains(connect, &domains, filter), "listing domains");
+  const int count = check(api().virConnectListAllDomains(connect, &domains, filter), "listing domains");
   return take_all<Domain>(domains, count);
 }
 
@@ -107,7 +107,8 @@ std::vector<Domain> filtered(virConnectPtr connect, unsigned filter) {
 
 std::vector<DomainInfo> list_domains(virConnectPtr connect) {
   virDomainStatsRecordPtr* records = nullptr;
-  const int count = check(virConnectGetAllDomainStats(connect, wanted_stats, &records, no_wait), "listing domains");
+  const int count =
+      check(api().virConnectGetAllDomainStats(connect, wanted_stats, &records, no_wait), "listing domains");
   const DomainStats owner(records);
   std::vector<DomainInfo> domains = read_records(records, count);
   std::unordered_map<std::string_view, DomainInfo*> by_uuid;
@@ -120,22 +121,22 @@ std::vector<DomainInfo> list_domains(virConnectPtr connect) {
 }
 
 std::optional<DomainInfo> describe_domain(virDomainPtr domain) {
-  const std::string doing = std::string("asking about domain '") + virDomainGetName(domain) + "'";
+  const std::string doing = std::string("asking about domain '") + api().virDomainGetName(domain) + "'";
   std::array<virDomainPtr, 2> one = {domain, nullptr};
   virDomainStatsRecordPtr* records = nullptr;
-  const int count = check(virDomainListGetStats(one.data(), wanted_stats, &records, no_wait), doing);
+  const int count = check(api().virDomainListGetStats(one.data(), wanted_stats, &records, no_wait), doing);
   const DomainStats owner(records);
   if (count != 1) return std::nullopt;
   DomainInfo info = read_record(*records[0]);
   int autostart = 0;
-  check(virDomainGetAutostart(domain, &autostart), doing);
+  check(api().virDomainGetAutostart(domain, &autostart), doing);
   info.autostart = autostart != 0;
-  info.persistent = check(virDomainIsPersistent(domain), doing) == 1;
-  info.has_managed_save = check(virDomainHasManagedSaveImage(domain, 0), doing) == 1;
-  info.has_snapshots = check(virDomainSnapshotNum(domain, 0), doing) > 0;
+  info.persistent = check(api().virDomainIsPersistent(domain), doing) == 1;
+  info.has_managed_save = check(api().virDomainHasManagedSaveImage(domain, 0), doing) == 1;
+  info.has_snapshots = check(api().virDomainSnapshotNum(domain, 0), doing) > 0;
   virDomainCheckpointPtr* checkpoints = nullptr;
-  const int checkpoint_count = check(virDomainListAllCheckpoints(domain, &checkpoints, 0), doing);
-  using Checkpoint = std::unique_ptr<virDomainCheckpoint, Release<virDomainCheckpointFree>>;
+  const int checkpoint_count = check(api().virDomainListAllCheckpoints(domain, &checkpoints, 0), doing);
+  using Checkpoint = std::unique_ptr<virDomainCheckpoint, Release<&Api::virDomainCheckpointFree>>;
   info.has_checkpoints = !take_all<Checkpoint>(checkpoints, checkpoint_count).empty();
   return info;
 }
@@ -163,9 +164,9 @@ State state_from(int state, int reason) {
 State state_of(virDomainPtr domain) {
   int state = VIR_DOMAIN_NOSTATE;
   int reason = 0;
-  if (virDomainGetState(domain, &state, &reason, 0) < 0) {
+  if (api().virDomainGetState(domain, &state, &reason, 0) < 0) {
     if (last_error() == VIR_ERR_NO_DOMAIN) return State::shut_off;
-    fail(std::string("reading the state of domain '") + virDomainGetName(domain) + "'");
+    fail(std::string("reading the state of domain '") + api().virDomainGetName(domain) + "'");
   }
   return state_from(state, reason);
 }
