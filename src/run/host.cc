@@ -26,13 +26,24 @@ namespace {
 namespace fs = std::filesystem;
 using namespace std::chrono_literals;
 
-std::optional<std::vector<zfs::Dataset>> list_wanted(const Root& root, const Look& wanted) {
-  if (!wanted.shallow) return zfs::list_datasets(root.dataset);
+/// The root's children, the machines' state and, of the machine whose snapshots are wanted, where they lie for almost
+/// every machine; what else it has is listed when asked for.
+std::vector<std::string> shallow_names(const Root& root, const Look& wanted) {
   std::vector<std::string> names = {root.dataset};
-  for (const auto& machine : wanted.machines) {
-    if (const auto state = plan::state_dataset(root.dataset, machine); zfs::exists(state)) names.push_back(state);
-  }
-  return zfs::list_shallow(names);
+  for (const auto& machine : wanted.machines) names.push_back(plan::state_dataset(root.dataset, machine));
+  if (wanted.snapshots_of.empty()) return names;
+  names.push_back(plan::disk_dataset(root.dataset, wanted.snapshots_of, plan::kFirstDisk));
+  names.push_back(plan::state_dataset(root.dataset, wanted.snapshots_of));
+  names.push_back(plan::tpm_dataset(root.dataset, wanted.snapshots_of));
+  return names;
+}
+
+/// `listed`: the names whose snapshots are in it.
+zfs::Listing list_wanted(const Root& root, const Look& wanted, std::vector<std::string>& listed) {
+  if (!wanted.shallow) return {zfs::list_datasets(root.dataset).value_or(std::vector<zfs::Dataset>()), {}};
+  const auto names = shallow_names(root, wanted);
+  if (!wanted.snapshots_of.empty()) listed = names;
+  return zfs::list_shallow(names, !wanted.snapshots_of.empty());
 }
 
 /// Filesystems directly below the root that are not the layout's own.
@@ -46,15 +57,16 @@ std::vector<std::string> folders(const std::string& root, const std::vector<zfs:
   return names;
 }
 
-std::vector<zfs::Dataset> list_root(const Root& root, const Look& wanted) {
-  auto datasets = list_wanted(root, wanted);
-  if (!datasets || datasets->empty()) {
+zfs::Listing list_root(const Root& root, const Look& wanted, std::vector<std::string>& listed) {
+  auto listing = list_wanted(root, wanted, listed);
+  auto& datasets = listing.datasets;
+  if (datasets.empty() || datasets.front().name != root.dataset) {
     throw Refused({"root-missing",
                    fmt::format("the root dataset '{}' does not exist", root.dataset),
                    {},
                    "import its pool ('zpool import'), or name another root with --root"});
   }
-  const auto& top = datasets->front();
+  const auto& top = datasets.front();
   if (top.kind != zfs::Kind::filesystem) {
     throw Refused({"root-volume",
                    fmt::format("'{}' is a volume, not a filesystem", root.dataset),
@@ -68,11 +80,11 @@ std::vector<zfs::Dataset> list_root(const Root& root, const Look& wanted) {
          {fmt::format("guid {}, the configuration says {}", top.guid, *root.guid)},
          "was another pool imported under this name? When it is right, correct root_guid in the configuration"});
   }
-  if (const auto parents = folders(root.dataset, *datasets); wanted.folders && !parents.empty()) {
+  if (const auto parents = folders(root.dataset, datasets); wanted.folders && !parents.empty()) {
     auto deeper = zfs::list_below(parents);
-    datasets->insert(datasets->end(), deeper.begin(), deeper.end());
+    datasets.insert(datasets.end(), deeper.begin(), deeper.end());
   }
-  return std::move(*datasets);
+  return listing;
 }
 
 std::string in_snapshot(const std::string& machine, const std::string& snapshot, const std::string& file) {
@@ -84,35 +96,27 @@ std::string in_snapshot(const std::string& machine, const std::string& snapshot,
 Host Host::look(const Root& root, const std::string& uri, const Look& wanted) {
   Host host;
   host.view_.root = root.dataset;
-  std::future<std::vector<zfs::Snapshot>> snapshots;
-  auto listing = std::async(std::launch::async, [&] {
+  auto looking = std::async(std::launch::async, [&] {
     if (wanted.sync_first && zfs::exists(root.dataset)) zfs::sync(zfs::pool_of(root.dataset));
-    if (!wanted.snapshots_of.empty()) {
-      // Where they lie for almost every machine; what else it has is listed when asked for.
-      for (const auto& name : {plan::disk_dataset(root.dataset, wanted.snapshots_of, plan::kFirstDisk),
-                               plan::state_dataset(root.dataset, wanted.snapshots_of),
-                               plan::tpm_dataset(root.dataset, wanted.snapshots_of)}) {
-        if (zfs::exists(name)) host.listed_.push_back(name);
-      }
-      snapshots = std::async(std::launch::async, [&] { return zfs::list_snapshots(host.listed_, true); });
-    }
-    return list_root(root, wanted);
+    return list_root(root, wanted, host.listed_);
   });
   std::exception_ptr libvirt_problem;
   try {
     host.connection_ = std::make_unique<virt::Connection>(virt::Connection::open(uri));
     host.view_.domains = host.connection_->list();
+    host.read_definition(wanted.snapshots_of);
   } catch (const Error&) {
     libvirt_problem = std::current_exception();
   }
-  host.view_.datasets = listing.get();
+  auto listing = looking.get();
+  host.view_.datasets = std::move(listing.datasets);
+  host.snapshots_ = std::move(listing.snapshots);
   for (const auto& domain : host.view_.domains) {
     for (const auto& path : domain.block_paths) {
       if (!zfs::volume_in_path(path).empty() || !path.starts_with("/dev/")) continue;
       if (auto volume = zfs::volume_of_device(path); !volume.empty()) host.view_.volumes[path] = std::move(volume);
     }
   }
-  if (snapshots.valid()) host.snapshots_ = snapshots.get();
   if (libvirt_problem) std::rethrow_exception(libvirt_problem);
   return host;
 }
@@ -131,9 +135,19 @@ std::uint64_t Host::root_guid() const {
   return root == nullptr ? 0 : root->guid;
 }
 
+void Host::read_definition(const std::string& machine) {
+  const auto* domain = plan::find_domain(view_, machine);
+  if (domain == nullptr) return;
+  definition_ = connection_->inactive_xml(domain->uuid);
+  definition_of_ = domain->uuid;
+}
+
 plan::Definitions Host::definitions(const plan::Machine& machine) const {
   plan::Definitions definitions;
-  if (machine.domain) definitions.current = connection_->inactive_xml(machine.domain->uuid);
+  if (machine.domain) {
+    const auto& uuid = machine.domain->uuid;
+    definitions.current = uuid == definition_of_ ? definition_ : connection_->inactive_xml(uuid);
+  }
   if (!machine.state) return definitions;
   if (const auto saved = read_file(plan::definition_path(machine.name))) {
     definitions.saved_exists = true;

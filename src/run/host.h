@@ -21,8 +21,9 @@ namespace kld::run {
 
 /// What to look at beyond datasets and domains.
 struct Look {
-  bool sync_first = false;   ///< wait until what was written is accounted for
-  std::string snapshots_of;  ///< a machine whose snapshots will be asked for: they are listed meanwhile
+  bool sync_first = false;  ///< wait until what was written is accounted for
+  /// With `shallow`: a machine whose snapshots and definition will be asked for: they are read along with the rest.
+  std::string snapshots_of;
   /// What lies directly below the root, and the state of `machines`; not each dataset of every machine.
   bool shallow = false;
   std::vector<std::string> machines = {};
@@ -49,8 +50,11 @@ class Host {
 
  private:
   Host() = default;
+  void read_definition(const std::string& machine);
   std::unique_ptr<virt::Connection> connection_;
   plan::View view_;
+  std::string definition_of_;             ///< UUID of the machine whose definition was read while looking
+  std::string definition_;                ///< that one
   std::vector<std::string> listed_;       ///< datasets whose snapshots were listed while looking
   std::vector<zfs::Snapshot> snapshots_;  ///< of these
 };

@@ -73,6 +73,8 @@ constexpr std::array kColumns = {"name",    "type",          "guid",           "
                                  "used",    "referenced",    "volsize",        "volblocksize", "refreservation",
                                  "written", "compressratio", "mountpoint",     "mounted",      "canmount",
                                  "volmode", "keystatus",     "encryptionroot", "available"};
+// What a snapshot has beyond these, in a listing of both.
+constexpr std::array kMixedColumns = {"creation", "userrefs", "clones", property::by, property::consistency};
 constexpr std::array kSnapshotColumns = {"name", "guid", "createtxg", "creation", "userrefs", "clones"};
 constexpr std::array kSnapshotSizes = {"used", "referenced", "written"};
 
@@ -86,8 +88,14 @@ std::string columns(const Lists&... lists) {
   return result;
 }
 
+/// Names that do not exist are what it complains about, and nothing else is.
 bool is_missing(const ProcessResult& result) {
-  return result.err.find("does not exist") != std::string::npos || result.err.find("no such pool") != std::string::npos;
+  for (const auto line : split(result.err, '\n')) {
+    const bool about_a_name =
+        line.find("does not exist") != std::string_view::npos || line.find("no such pool") != std::string_view::npos;
+    if (!line.empty() && !about_a_name) return false;
+  }
+  return !result.err.empty();
 }
 
 [[noreturn]] void fail(const std::string& what, const ProcessResult& result) {
@@ -133,32 +141,85 @@ bool is_below(std::string_view dataset, std::string_view ancestor) {
          dataset[ancestor.size()] == '/';
 }
 
+namespace {
+
+Dataset read_dataset(const std::vector<std::string_view>& field) {
+  Dataset dataset;
+  dataset.name = field[0];
+  dataset.kind = field[1] == "volume" ? Kind::volume : Kind::filesystem;
+  dataset.guid = number(field[2]);
+  dataset.createtxg = number(field[3]);
+  dataset.origin = unless_dash(field[4]);
+  dataset.used = number(field[5]);
+  dataset.referenced = number(field[6]);
+  dataset.volsize = number(field[7]);
+  dataset.volblocksize = number(field[8]);
+  dataset.refreservation = number(field[9]);
+  dataset.written = number(field[10]);
+  dataset.compressratio = ratio(field[11]);
+  dataset.mountpoint = unless_dash(field[12]);
+  dataset.mounted = field[13] == "yes";
+  dataset.can_mount = field[14] != "off";
+  dataset.volmode = unless_dash(field[15]);
+  dataset.key_missing = field[16] == "unavailable";
+  dataset.encryption_root = unless_dash(field[17]);
+  dataset.available = number(field[18]);
+  dataset.user = user_properties(kUserProperties, field, kColumns.size());
+  return dataset;
+}
+
+std::vector<std::string> clones_in(std::string_view field) {
+  std::vector<std::string> clones;
+  if (field == "-" || field.empty()) return clones;
+  for (const auto clone : split(field, ',')) clones.emplace_back(clone);
+  return clones;
+}
+
+/// A snapshot's line among those of datasets.
+Snapshot read_mixed_snapshot(const std::vector<std::string_view>& field) {
+  Snapshot snapshot;
+  snapshot.name = field[0];
+  snapshot.guid = number(field[2]);
+  snapshot.createtxg = number(field[3]);
+  snapshot.used = number(field[5]);
+  snapshot.referenced = number(field[6]);
+  snapshot.written = number(field[10]);
+  constexpr std::size_t mixed = kColumns.size() + kUserProperties.size();
+  snapshot.creation = static_cast<UnixTime>(number(field[mixed]));
+  snapshot.holds = number(field[mixed + 1]);
+  snapshot.clones = clones_in(field[mixed + 2]);
+  snapshot.user = user_properties(std::array{property::by, property::consistency}, field, mixed + 3);
+  const auto others = user_properties(kUserProperties, field, kColumns.size());
+  if (const auto op = others.find(property::op); op != others.end()) snapshot.user.insert(*op);
+  return snapshot;
+}
+
+void sort_by_age(std::vector<Snapshot>& snapshots) {
+  std::stable_sort(snapshots.begin(), snapshots.end(), [](const Snapshot& a, const Snapshot& b) {
+    return a.createtxg != b.createtxg ? a.createtxg < b.createtxg : a.name < b.name;
+  });
+}
+
+}  // namespace
+
 std::vector<Dataset> parse_datasets(std::string_view text) {
   std::vector<Dataset> result;
-  for_each_line(text, kColumns.size() + kUserProperties.size(), [&](const std::vector<std::string_view>& field) {
-    Dataset dataset;
-    dataset.name = field[0];
-    dataset.kind = field[1] == "volume" ? Kind::volume : Kind::filesystem;
-    dataset.guid = number(field[2]);
-    dataset.createtxg = number(field[3]);
-    dataset.origin = unless_dash(field[4]);
-    dataset.used = number(field[5]);
-    dataset.referenced = number(field[6]);
-    dataset.volsize = number(field[7]);
-    dataset.volblocksize = number(field[8]);
-    dataset.refreservation = number(field[9]);
-    dataset.written = number(field[10]);
-    dataset.compressratio = ratio(field[11]);
-    dataset.mountpoint = unless_dash(field[12]);
-    dataset.mounted = field[13] == "yes";
-    dataset.can_mount = field[14] != "off";
-    dataset.volmode = unless_dash(field[15]);
-    dataset.key_missing = field[16] == "unavailable";
-    dataset.encryption_root = unless_dash(field[17]);
-    dataset.available = number(field[18]);
-    dataset.user = user_properties(kUserProperties, field, kColumns.size());
-    result.push_back(std::move(dataset));
-  });
+  for_each_line(text, kColumns.size() + kUserProperties.size(),
+                [&](const std::vector<std::string_view>& field) { result.push_back(read_dataset(field)); });
+  return result;
+}
+
+Listing parse_listing(std::string_view text) {
+  Listing result;
+  for_each_line(text, kColumns.size() + kUserProperties.size() + kMixedColumns.size(),
+                [&](const std::vector<std::string_view>& field) {
+                  if (field[1] == "snapshot") {
+                    result.snapshots.push_back(read_mixed_snapshot(field));
+                  } else {
+                    result.datasets.push_back(read_dataset(field));
+                  }
+                });
+  sort_by_age(result.snapshots);
   return result;
 }
 
@@ -172,9 +233,7 @@ std::vector<Snapshot> parse_snapshots(std::string_view text, bool sizes) {
     snapshot.createtxg = number(field[2]);
     snapshot.creation = static_cast<UnixTime>(number(field[3]));
     snapshot.holds = number(field[4]);
-    if (field[5] != "-" && !field[5].empty()) {
-      for (const auto clone : split(field[5], ',')) snapshot.clones.emplace_back(clone);
-    }
+    snapshot.clones = clones_in(field[5]);
     if (sizes) {
       snapshot.used = number(field[6]);
       snapshot.referenced = number(field[7]);
@@ -183,9 +242,7 @@ std::vector<Snapshot> parse_snapshots(std::string_view text, bool sizes) {
     snapshot.user = user_properties(kSnapshotProperties, field, first_user);
     result.push_back(std::move(snapshot));
   });
-  std::stable_sort(result.begin(), result.end(), [](const Snapshot& a, const Snapshot& b) {
-    return a.createtxg != b.createtxg ? a.createtxg < b.createtxg : a.name < b.name;
-  });
+  sort_by_age(result);
   return result;
 }
 
@@ -206,30 +263,60 @@ std::vector<Pool> parse_pools(std::string_view text) {
 
 namespace {
 
-std::optional<std::vector<Dataset>> list(std::vector<std::string> options, const std::vector<std::string>& names) {
-  Argv argv = {"zfs", "list", "-Hp", "-t", "filesystem,volume", "-o", columns(kColumns, kUserProperties)};
+/// What the tool says of those of the names that exist.
+struct Found {
+  std::string text;
+  bool all = true;  ///< none of the names is missing
+};
+
+Found list(const std::string& types, const std::string& wanted, const std::vector<std::string>& options,
+           const std::vector<std::string>& names) {
+  Argv argv = {"zfs", "list", "-Hp", "-t", types, "-o", wanted};
   argv.insert(argv.end(), options.begin(), options.end());
   argv.insert(argv.end(), names.begin(), names.end());
-  const auto result = run_process(argv);
-  if (result.status == 0) return parse_datasets(result.out);
-  if (is_missing(result)) return std::nullopt;
+  auto result = run_process(argv);
+  const bool all = result.status == 0;
+  if (all || is_missing(result)) return {std::move(result.out), all};
   fail(fmt::format("cannot list '{}'", names.front()), result);
+}
+
+Found list_all(const std::vector<std::string>& names) {
+  return list("filesystem,volume", columns(kColumns, kUserProperties), {"-r"}, names);
+}
+
+/// -d 1 reaches a filesystem's children, too: `.state/web` would bring in the snapshots of `.state/web/tpm` twice.
+void keep_own(std::vector<Snapshot>& snapshots, const std::vector<std::string>& datasets) {
+  std::erase_if(snapshots, [&](const Snapshot& snapshot) {
+    return std::find(datasets.begin(), datasets.end(), snapshot.dataset()) == datasets.end();
+  });
+  snapshots.erase(std::unique(snapshots.begin(), snapshots.end()), snapshots.end());
 }
 
 }  // namespace
 
-std::optional<std::vector<Dataset>> list_datasets(const std::string& root) { return list({"-r"}, {root}); }
+std::optional<std::vector<Dataset>> list_datasets(const std::string& root) {
+  const auto found = list_all({root});
+  return found.all ? std::optional(parse_datasets(found.text)) : std::nullopt;
+}
 
 std::vector<Dataset> list_below(const std::vector<std::string>& datasets) {
-  auto found = list({"-r"}, datasets).value_or(std::vector<Dataset>());
+  auto found = parse_datasets(list_all(datasets).text);
   std::erase_if(found, [&](const Dataset& one) {
     return std::find(datasets.begin(), datasets.end(), one.name) != datasets.end();
   });
   return found;
 }
 
-std::optional<std::vector<Dataset>> list_shallow(const std::vector<std::string>& datasets) {
-  return list({"-d", "1"}, datasets);
+Listing list_shallow(const std::vector<std::string>& datasets, bool snapshots) {
+  if (!snapshots) {
+    const auto found = list("filesystem,volume", columns(kColumns, kUserProperties), {"-d", "1"}, datasets);
+    return {parse_datasets(found.text), {}};
+  }
+  const auto found =
+      list("filesystem,volume,snapshot", columns(kColumns, kUserProperties, kMixedColumns), {"-d", "1"}, datasets);
+  auto listing = parse_listing(found.text);
+  keep_own(listing.snapshots, datasets);
+  return listing;
 }
 
 std::vector<Dataset> list_origins(const std::string& pool) {
@@ -260,13 +347,9 @@ std::vector<Snapshot> list_snapshots(const std::vector<std::string>& datasets, b
   argv.insert(argv.end(), datasets.begin(), datasets.end());
   const auto result = run_process(
       argv, {.limit = std::chrono::minutes(5), .input = {}, .on_output = {}, .stop = {}, .dies_with_us = false});
-  if (result.status != 0) fail("cannot list snapshots", result);
+  if (result.status != 0 && !is_missing(result)) fail("cannot list snapshots", result);
   auto snapshots = parse_snapshots(result.out, sizes);
-  // -d 1 reaches a filesystem's children, too: `.state/web` would bring in the snapshots of `.state/web/tpm` twice.
-  std::erase_if(snapshots, [&](const Snapshot& snapshot) {
-    return std::find(datasets.begin(), datasets.end(), snapshot.dataset()) == datasets.end();
-  });
-  snapshots.erase(std::unique(snapshots.begin(), snapshots.end()), snapshots.end());
+  keep_own(snapshots, datasets);
   return snapshots;
 }
 

@@ -80,13 +80,18 @@ bool is_below(std::string_view dataset, std::string_view ancestor);
 
 /// All filesystems and volumes at and below `root`, one `zfs list`; nullopt when there is no such dataset.
 std::optional<std::vector<Dataset>> list_datasets(const std::string& root);
-/// The same below each of these, which are left out. None is listed when one of them is gone meanwhile.
+/// The same below each of these, which are left out.
 std::vector<Dataset> list_below(const std::vector<std::string>& datasets);
-/// The same of these datasets and their direct children only; nullopt when one does not exist.
-std::optional<std::vector<Dataset>> list_shallow(const std::vector<std::string>& datasets);
+/// Datasets and their snapshots, from one `zfs list`.
+struct Listing {
+  std::vector<Dataset> datasets;
+  std::vector<Snapshot> snapshots;  ///< oldest first, with sizes
+};
+/// Those of these datasets that exist, with their direct children; `snapshots`: and with their own snapshots.
+Listing list_shallow(const std::vector<std::string>& datasets, bool snapshots);
 /// Volumes and filesystems with their `origin` in the whole pool: who depends on a snapshot may lie anywhere in it.
 std::vector<Dataset> list_origins(const std::string& pool);
-/// Snapshots of exactly these datasets, oldest first. `sizes` asks for used, referenced and written, which are slow.
+/// Snapshots of exactly these datasets, oldest first; of one that does not exist, none. `sizes` asks for used, referenced and written, which are slow.
 std::vector<Snapshot> list_snapshots(const std::vector<std::string>& datasets, bool sizes);
 std::optional<Pool> find_pool(const std::string& name);
 /// Every name of these that exists as a dataset.
@@ -101,6 +106,7 @@ std::vector<std::pair<std::string, std::string>> local_property(const std::strin
 
 // Parsers of the tool's `-Hp` output, apart so that they can be tested on stored text.
 std::vector<Dataset> parse_datasets(std::string_view text);
+Listing parse_listing(std::string_view text);
 std::vector<Snapshot> parse_snapshots(std::string_view text, bool sizes);
 std::vector<Pool> parse_pools(std::string_view text);
 

@@ -29,6 +29,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       if (!parent.empty() && !kld::zfs::is_below(dataset.name, parent)) std::abort();
     }
   });
+  try_parse([&] {
+    const auto listing = kld::zfs::parse_listing(text);
+    for (const auto& dataset : listing.datasets) kld::zfs::last_component(dataset.name);
+    for (const auto& snapshot : listing.snapshots) snapshot.short_name();
+  });
   for (const bool sizes : {false, true}) {
     try_parse([&] {
       std::uint64_t before = 0;

@@ -139,6 +139,35 @@ TEST(ParseSnapshots, ReadsClonesHoldsAndProperties) {
   EXPECT_EQ(snapshots[3].short_name(), "clone-2026-04-04T14:35:00Z");
 }
 
+TEST(ParseListing, TellsDatasetsFromSnapshots) {
+  const auto listing = parse_listing(stored("zfs-2.1-listing.txt"));
+  std::vector<std::string> names;
+  for (const auto& dataset : listing.datasets) names.push_back(dataset.name);
+  EXPECT_EQ(names, (std::vector<std::string>{"vmpool/vms", "vmpool/vms/.state", "vmpool/vms/.state/golden",
+                                             "vmpool/vms/edited", "vmpool/vms/golden", "vmpool/vms/tt1"}));
+  EXPECT_EQ(named(listing.datasets, "vmpool/vms/tt1").origin, "vmpool/vms/golden@clone-2026-11-22T03:25:51Z");
+  EXPECT_EQ(named(listing.datasets, "vmpool/vms/golden").property(property::machine), "golden");
+  EXPECT_EQ(named(listing.datasets, "vmpool/vms").available, 24373104640U);
+  ASSERT_EQ(listing.snapshots.size(), 3U);
+  EXPECT_EQ(listing.snapshots[0].name, "vmpool/vms/.state/golden@clone-2026-11-22T03:25:51Z") << "the oldest first";
+  Snapshot disk;
+  disk.name = "vmpool/vms/golden@clone-2026-11-22T03:25:51Z";
+  disk.guid = 3792061406283139568ULL;
+  disk.createtxg = 6034;
+  disk.creation = 1795317951;
+  disk.referenced = 67256320;
+  disk.written = 67256320;
+  disk.clones = {"vmpool/vms/tt1"};
+  disk.user = {{property::by, "clone"},
+               {property::consistency, "offline"},
+               {property::op, "007e5b30-59b1-44b7-b8d2-40fec2d78f34"}};
+  EXPECT_EQ(listing.snapshots[1], disk);
+  EXPECT_EQ(listing.snapshots[2].name, "vmpool/vms@of-the-root");
+  EXPECT_TRUE(listing.snapshots[2].user.empty());
+  EXPECT_THROW(parse_listing(stored("zfs-2.1-datasets.txt")), Error);
+  EXPECT_THROW(parse_datasets(stored("zfs-2.1-listing.txt")), Error);
+}
+
 TEST(ParseSnapshots, ReadsSizesOnlyWhereTheyWereAsked) {
   const auto snapshots = parse_snapshots(stored("zfs-2.1-snapshots-sizes.txt"), true);
   EXPECT_EQ(snapshots[0].used, 40960U);
