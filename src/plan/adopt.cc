@@ -152,7 +152,8 @@ Result take_in(const View& view, const virt::DomainInfo& domain, const AdoptFact
   }
   if (has_tpm && facts.tpm_state_exists && !machine.tpm) plan.steps.emplace_back(CopyFiles{tpm_aside, tpm_home});
   if (!facts.saved_exists || facts.saved != adopted.xml()) {
-    plan.steps.emplace_back(WriteFiles{{{definition_path(name), adopted.xml(), facts.saved_exists, facts.saved}}});
+    plan.steps.emplace_back(
+        WriteFiles{{{definition_path(name), adopted.xml(), facts.saved_exists, facts.saved}}, true});
   }
   if (!moved.empty()) plan.steps.emplace_back(AwaitDevices{std::move(moved)});
   // From here on it can be used as it lies now: what dies then is finished.

@@ -27,7 +27,11 @@ struct Source {
   bool has_state = false;
   bool has_tpm = false;
   virt::Definition definition;
+  bool live = true;  ///< the definition is what libvirt says now
 };
+
+/// Of more clones the whole pool is synced.
+constexpr std::size_t kSyncedEach = 4;
 
 bool contains(const std::vector<std::string>& list, const std::string& entry) {
   return std::find(list.begin(), list.end(), entry) != list.end();
@@ -205,8 +209,14 @@ void add_state_and_domains(Plan& plan, const View& view, const Source& source, c
       seeds.seeds.push_back(seed_image(target.name, target.seed));
     }
     domains.domains.push_back({target.name, target.uuid, xml});
+    if (targets.size() <= kSyncedEach) domains.sync.push_back(state_directory(target.name));
     for (const auto& disk : source.disks) devices.volumes.push_back(disk_dataset(view.root, target.name, disk.label));
   }
+  domains.validate = !source.live;
+  if (targets.size() > kSyncedEach) domains.sync = {zfs::pool_of(view.root)};
+  // From here on what dies is finished: soon libvirt knows them and somebody may use them, and what is written is on
+  // disk no earlier than that.
+  plan.commit = plan.steps.size();
   plan.steps.emplace_back(std::move(mounts));
   if (!source.has_state && source.definition.uefi()) {
     for (const auto& target : targets) {
@@ -215,8 +225,6 @@ void add_state_and_domains(Plan& plan, const View& view, const Source& source, c
   }
   plan.steps.emplace_back(std::move(files));
   if (!seeds.seeds.empty()) plan.steps.emplace_back(std::move(seeds));
-  // From here on libvirt knows them and somebody may use them: what dies now is finished.
-  plan.commit = plan.steps.size();
   plan.steps.emplace_back(std::move(domains));
   plan.steps.emplace_back(std::move(devices));
   if (!request.start) return;
@@ -255,7 +263,8 @@ std::variant<Source, Refusal> from_snapshot(const Machine& machine, const CloneR
                 {},
                 machine.state && has(machine.state->name),
                 machine.tpm && has(machine.tpm->name),
-                virt::Definition::parse(own_definition ? facts.snapshot_definition : facts.definitions.current)};
+                virt::Definition::parse(own_definition ? facts.snapshot_definition : facts.definitions.current),
+                !own_definition};
   for (const auto& disk : machine.disks) {
     if (has(disk.volume.name)) source.disks.push_back(disk);
   }

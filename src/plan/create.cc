@@ -287,6 +287,9 @@ void add_steps(Plan& plan, const View& view, const CreateRequest& request, const
     plan.steps.emplace_back(
         WriteImage{*request.image, facts.image->format, devices.volumes.front(), facts.image->virtual_size});
   }
+  // From here on what dies is finished: soon libvirt knows it and somebody may use it, and what is written is on disk
+  // no earlier than that.
+  plan.commit = plan.steps.size();
   WriteFiles files{{{definition_path(request.name), xml, false, ""}}};
   if (request.seed.any()) {
     const auto documents = seed_documents(request.seed, {}, request.name, spec.uuid);
@@ -297,9 +300,7 @@ void add_steps(Plan& plan, const View& view, const CreateRequest& request, const
   } else {
     plan.steps.emplace_back(std::move(files));
   }
-  // From here on libvirt knows it and somebody may use it: what dies now is finished.
-  plan.commit = plan.steps.size();
-  plan.steps.emplace_back(DefineDomains{{{request.name, spec.uuid, xml}}});
+  plan.steps.emplace_back(DefineDomains{{{request.name, spec.uuid, xml}}, true, {state_directory(request.name)}});
   if (request.start && wanted.boots) {
     plan.steps.emplace_back(StartDomain{{request.name, spec.uuid}});
   } else if (request.start) {

@@ -222,8 +222,13 @@ std::vector<Argv> commands(const Step& step) {
           },
           [](const DefineDomains& s) {
             Lines lines;
-            for (const auto& domain : s.domains)
-              lines.push_back({"virsh", "define", domain.name + ".xml", "--validate"});
+            for (const auto& domain : s.domains) {
+              lines.push_back({"virsh", "define", domain.name + ".xml"});
+              if (s.validate) lines.back().emplace_back("--validate");
+            }
+            for (const auto& what : s.sync) {
+              lines.push_back(what.starts_with('/') ? Argv{"sync", "-f", what} : Argv{"zpool", "sync", what});
+            }
             return lines;
           },
           [](const UndefineDomains& s) {

@@ -92,9 +92,11 @@ struct File {
   bool operator==(const File&) const = default;
 };
 
-/// Mode 0600, replaced atomically, synced.
+/// Mode 0600, replaced atomically. Unless `synced`, they are on disk only after the next TakeSnapshots, or
+/// DefineDomains that syncs: a file's own fsync costs a new filesystem a transaction group and two log writes.
 struct WriteFiles {
   std::vector<File> files;
+  bool synced = false;
   bool operator==(const WriteFiles&) const = default;
 };
 
@@ -105,6 +107,7 @@ struct Seed {
   bool operator==(const Seed&) const = default;
 };
 
+/// On disk as late as WriteFiles.
 struct WriteSeeds {
   std::vector<Seed> seeds;
   bool operator==(const WriteSeeds&) const = default;
@@ -157,6 +160,11 @@ struct DomainDefinition {
 
 struct DefineDomains {
   std::vector<DomainDefinition> domains;
+  /// Against libvirt's schema, which names what it would silently drop. Not for what libvirt itself has just said.
+  bool validate = true;
+  /// Brought to disk meanwhile: filesystems by their mount point, which costs each a transaction group and a log write,
+  /// or all by the pool's name, which costs three groups.
+  std::vector<std::string> sync = {};
   bool operator==(const DefineDomains&) const = default;
 };
 

@@ -75,7 +75,7 @@ void remember_root(const std::string& path, const std::string& root, std::uint64
   const std::string lines =
       fmt::format("# The VM root dataset, written down at first use.\nroot = \"{}\"\nroot_guid = \"{}\"\n", root, guid);
   // Before anything else: keys at the end would belong to the last table.
-  write_file(path, lines + read_file(path).value_or(""));
+  write_file(path, lines + read_file(path).value_or(""), true);
 }
 
 Root resolve_root(const std::optional<std::string>& flag, const Config& config) {

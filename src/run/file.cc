@@ -74,7 +74,7 @@ std::optional<std::string> read_file(const std::string& path, std::size_t limit)
   return content;
 }
 
-void write_file(const std::string& path, const std::string& content) {
+void write_file(const std::string& path, const std::string& content, bool synced) {
   std::error_code ignored;
   const fs::path directory = fs::path(path).parent_path();
   if (!fs::exists(directory, ignored)) {
@@ -85,14 +85,24 @@ void write_file(const std::string& path, const std::string& content) {
   const std::string temporary = fmt::format("{}.{}.new", path, ::getpid());
   const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (fd < 0) throw failure("write", path);
-  const bool written = write_all(fd, content) && ::fsync(fd) == 0 && ::rename(temporary.c_str(), path.c_str()) == 0;
+  const bool written =
+      write_all(fd, content) && (!synced || ::fsync(fd) == 0) && ::rename(temporary.c_str(), path.c_str()) == 0;
   const Error error = failure("write", path);
   ::close(fd);
   if (!written) {
     ::unlink(temporary.c_str());
     throw error;
   }
-  sync_parent(path);
+  if (synced) sync_parent(path);
+}
+
+void sync_filesystem(const std::string& directory) {
+  const int fd = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) throw failure("open", directory);
+  const bool synced = ::syncfs(fd) == 0;
+  const Error error = failure("sync", directory);
+  ::close(fd);
+  if (!synced) throw error;
 }
 
 void remove_unfinished(const std::string& path) {

@@ -9,8 +9,11 @@ namespace kld::run {
 
 /// The whole file; nullopt when there is none. Throws Error past `limit` bytes.
 std::optional<std::string> read_file(const std::string& path, std::size_t limit = 16U << 20);
-/// Replaces the file atomically, mode 0600, synced with its directory (made, mode 0700, when missing).
-void write_file(const std::string& path, const std::string& content);
+/// Brings the filesystem with this directory to disk.
+void sync_filesystem(const std::string& directory);
+/// Replaces the file atomically, mode 0600; makes its directory, mode 0700, when missing. `synced`: on disk, with its
+/// name, when it returns.
+void write_file(const std::string& path, const std::string& content, bool synced);
 /// What a writer of this file that was killed has left beside it.
 void remove_unfinished(const std::string& path);
 /// Gone already counts as removed.

@@ -32,7 +32,7 @@ Error failure(const std::string& doing, const std::string& path) {
 }
 
 /// Whole or not at all: half a line would spoil the next one.
-void write_line(int fd, const std::string& path, const std::string& line) {
+void write_line(int fd, const std::string& path, const std::string& line, bool synced = true) {
   struct stat before {};
   if (::fstat(fd, &before) != 0) throw failure("look at", path);
   std::size_t written = 0;
@@ -46,7 +46,7 @@ void write_line(int fd, const std::string& path, const std::string& line) {
     }
     written += static_cast<std::size_t>(sent);
   }
-  if (::fdatasync(fd) != 0) throw failure("sync", path);
+  if (synced && ::fdatasync(fd) != 0) throw failure("sync", path);
 }
 
 void sync_directory(const std::string& directory) {
@@ -92,7 +92,7 @@ void end_entry(int fd, const std::string& path) {
     marked = false;  // a full disk: the name can go all the same
   }
   if (::unlink(path.c_str()) != 0 && errno != ENOENT && !marked) throw failure("remove", path);
-  sync_directory(fs::path(path).parent_path());
+  if (!marked) sync_directory(fs::path(path).parent_path());
 }
 
 Json header(const plan::Plan& plan) {
@@ -168,7 +168,7 @@ Journal Journal::open(const plan::Plan& plan, const std::string& directory) {
   const std::string unready = path + ".new";
   const std::string first = header(plan).dump() + "\n";
   const int fd = create_locked(unready);
-  Journal journal(fd, path);
+  Journal journal(fd, path, plan.commit);
   try {
     write_line(fd, path, first);
     if (::rename(unready.c_str(), path.c_str()) != 0) throw failure("create", path);
@@ -180,13 +180,16 @@ Journal Journal::open(const plan::Plan& plan, const std::string& directory) {
   return journal;
 }
 
-Journal::Journal(Journal&& other) noexcept : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)) {}
+Journal::Journal(Journal&& other) noexcept
+    : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)), commit_(other.commit_) {}
 
 Journal::~Journal() {
   if (fd_ >= 0) ::close(fd_);
 }
 
-void Journal::begin(std::size_t step) { write_line(fd_, path_, fmt::format("{{\"begin\":{}}}\n", step)); }
+void Journal::begin(std::size_t step) {
+  write_line(fd_, path_, fmt::format("{{\"begin\":{}}}\n", step), step == commit_);
+}
 
 void Journal::begin_undo() { write_line(fd_, path_, "{\"undo\":true}\n"); }
 

@@ -23,16 +23,19 @@ class Journal : public Record {
   Journal& operator=(Journal&&) = delete;
   ~Journal() override;
 
-  /// Notes that the step is about to run; on disk when it returns.
+  /// Notes that the step is about to run. At the commit point it is on disk when it returns. Other notes only a power
+  /// cut can take, and after one recovery does without: before the commit point it takes every step for one that may
+  /// have run, behind it, it repeats.
   void begin(std::size_t step) override;
   void begin_undo() override;
   /// The operation is done or undone: nothing to recover. Error only when neither can be made known.
   void close() override;
 
  private:
-  Journal(int fd, std::string path) : fd_(fd), path_(std::move(path)) {}
+  Journal(int fd, std::string path, std::size_t commit) : fd_(fd), path_(std::move(path)), commit_(commit) {}
   int fd_;
   std::string path_;
+  std::size_t commit_;
 };
 
 /// An operation that a process began and did not end.
@@ -44,7 +47,7 @@ class OpenEntry {
   ~OpenEntry();
 
   plan::Plan plan;
-  std::optional<std::size_t> begun;  ///< the last step that may have run; none: nothing was done
+  std::optional<std::size_t> begun;  ///< the last step that is known to have begun
   bool undoing = false;              ///< its process had begun to undo it
   std::string boot_id;               ///< of the host when it began
   UnixTime started = 0;

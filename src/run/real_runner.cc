@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <future>
 #include <thread>
 
 #include "base/process.h"
@@ -142,7 +143,10 @@ void RealRunner::act(const plan::AwaitUnused& step) const {
 }
 
 void RealRunner::act(const plan::WriteFiles& step) const {
-  for_each_parallel(step.files, kThreads, [](const plan::File& file) { write_file(file.path, file.content); });
+  for_each_parallel(step.files, kThreads, [&](const plan::File& file) {
+    if (recovering_) remove_unfinished(file.path);
+    write_file(file.path, file.content, step.synced);
+  });
 }
 
 void RealRunner::act(const plan::RestoreFiles& step) const {
@@ -152,7 +156,7 @@ void RealRunner::act(const plan::RestoreFiles& step) const {
     const auto now = read_file(file.path);
     if (!now || *now != file.content) continue;  // never written, or by now another's
     if (file.existed) {
-      write_file(file.path, file.previous);
+      write_file(file.path, file.previous, true);
     } else {
       remove_file(file.path);
     }
@@ -160,7 +164,10 @@ void RealRunner::act(const plan::RestoreFiles& step) const {
 }
 
 void RealRunner::act(const plan::WriteSeeds& step) const {
-  for_each_parallel(step.seeds, kThreads, [](const plan::Seed& seed) { write_seed(seed.path, seed.documents); });
+  for_each_parallel(step.seeds, kThreads, [&](const plan::Seed& seed) {
+    if (recovering_) remove_unfinished(seed.path);
+    write_seed(seed.path, seed.documents);
+  });
 }
 
 void RealRunner::act(const plan::WriteImage& step) const {
@@ -196,7 +203,22 @@ void RealRunner::act(const plan::SetProperties& step) const {
 }
 
 void RealRunner::act(const plan::DefineDomains& step) const {
-  for_each_parallel(step.domains, kThreads, [&](const plan::DomainDefinition& domain) { define(domain.xml); });
+  // Waited for also when a definition fails.
+  std::future<void> synced;
+  if (!step.sync.empty()) {
+    synced = std::async(std::launch::async, [&] {
+      for_each_parallel(step.sync, kThreads, [](const std::string& what) {
+        if (what.starts_with('/')) {
+          sync_filesystem(what);
+        } else {
+          zfs::sync(what);
+        }
+      });
+    });
+  }
+  for_each_parallel(step.domains, kThreads,
+                    [&](const plan::DomainDefinition& domain) { define(domain.xml, step.validate); });
+  if (synced.valid()) synced.get();
 }
 
 void RealRunner::act(const plan::UndefineDomains& step) const {
@@ -215,15 +237,15 @@ void RealRunner::act(const plan::UndefineDomains& step) const {
 void RealRunner::act(const plan::RedefineDomain& step) const {
   const auto known = libvirt().find(step.now.name);
   if (known && virt::is_active(known->state)) throw in_use(step.now.name);
-  define(step.now.xml);
+  define(step.now.xml, true);
 }
 
-void RealRunner::define(const std::string& xml) const {
+void RealRunner::define(const std::string& xml, bool validate) const {
   try {
-    libvirt().define(xml);
+    libvirt().define(xml, validate);
   } catch (const Error&) {
     // What was defined before must come back, also when today's schema would not take it.
-    if (!undoing_) throw;
+    if (!undoing_ || !validate) throw;
     libvirt().define(xml, false);
   }
 }

@@ -65,7 +65,7 @@ class RealRunner : public Runner {
   void act(const plan::DestroySnapshots& step) const;
   void act(const plan::DestroyOwn& step) const;
   void act(const plan::RestoreFiles& step) const;
-  void define(const std::string& xml) const;
+  void define(const std::string& xml, bool validate) const;
   void destroy_own(const std::string& dataset, const plan::DestroyOwn& step) const;
 
   const virt::Connection* connection_;

@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "run/lock.h"
 #include "zfs/change.h"
 
@@ -16,12 +18,35 @@ bool is_optional(const plan::Step& step) {
   return std::holds_alternative<plan::StartDomain>(step) || std::holds_alternative<plan::AwaitDevices>(step);
 }
 
+/// What a power cut takes with it unless a later step brought it to disk.
+bool is_volatile(const plan::Step& step) {
+  const auto* files = std::get_if<plan::WriteFiles>(&step);
+  return (files != nullptr && !files->synced) || std::holds_alternative<plan::WriteSeeds>(step) ||
+         std::holds_alternative<plan::MountFilesystems>(step);
+}
+
+bool brings_to_disk(const plan::Step& step) {
+  const auto* define = std::get_if<plan::DefineDomains>(&step);
+  return (define != nullptr && !define->sync.empty()) || std::holds_alternative<plan::TakeSnapshots>(step);
+}
+
+/// The step that an operation behind its commit point goes on with: the last that began, or an earlier one whose work
+/// went with the power.
+std::size_t first_to_run(const plan::Plan& plan, std::size_t begun, bool other_boot) {
+  std::size_t first = begun;
+  if (!other_boot) return first;
+  for (std::size_t i = begun; i-- > plan.commit && !brings_to_disk(plan.steps[i]);) {
+    if (is_volatile(plan.steps[i])) first = i;
+  }
+  return first;
+}
+
 /// Runs what the dead process had not finished. A step that was cut off is repeated: steps behind a commit point
 /// tolerate what is done already. False when the commit step itself could not do anything: then undo.
 bool finish(const OpenEntry& entry, Runner& runner, const Watch& watch, std::string& problem) {
   const auto& plan = entry.plan;
   const bool other_boot = entry.boot_id != current_boot_id();
-  for (std::size_t i = *entry.begun; i < plan.steps.size(); ++i) {
+  for (std::size_t i = first_to_run(plan, *entry.begun, other_boot); i < plan.steps.size(); ++i) {
     const auto& step = plan.steps[i];
     // A host that starts anew starts what is marked for that, nothing else.
     if (other_boot && std::holds_alternative<plan::StartDomain>(step)) continue;
@@ -40,6 +65,14 @@ bool finish(const OpenEntry& entry, Runner& runner, const Watch& watch, std::str
   return true;
 }
 
+/// The last step that may have run; none: nothing was done. Notes before the commit point are not synced one by one, so
+/// after a power cut each of those steps may have run; every inverse tolerates that its step did not.
+std::optional<std::size_t> last_to_undo(const OpenEntry& entry) {
+  if (entry.boot_id == current_boot_id() || entry.plan.commit == 0) return entry.begun;
+  if (entry.plan.steps.empty()) return std::nullopt;
+  return std::max(entry.begun.value_or(0), std::min(entry.plan.commit, entry.plan.steps.size()) - 1);
+}
+
 }  // namespace
 
 Recovered recover_one(OpenEntry& entry, Runner& runner, const Watch& watch) {
@@ -54,8 +87,8 @@ Recovered recover_one(OpenEntry& entry, Runner& runner, const Watch& watch) {
   try {
     if (entry.committed() && finish(entry, runner, watch, result.problem)) {
       result.how = Recovered::How::finished;
-    } else if (entry.begun &&
-               !undo(entry.plan.steps, *entry.begun, runner, watch, entry.boot_id != current_boot_id())) {
+    } else if (const auto last = last_to_undo(entry);
+               last && !undo(entry.plan.steps, *last, runner, watch, entry.boot_id != current_boot_id())) {
       return fail("something could not be undone");
     }
     entry.remove();

@@ -164,6 +164,26 @@ TEST(PlanClone, ReusesASnapshotOnlyOfThePresentState) {
   EXPECT_FALSE(reused(with_later(512))) << "what a later snapshot holds was written since";
 }
 
+TEST(PlanClone, OnlyADefinitionThatLibvirtHasNotJustSaidIsHeldAgainstItsSchema) {
+  Clone clone;
+  EXPECT_FALSE(steps_of<DefineDomains>(clone.plan()).at(0).validate);
+  clone.facts.snapshots = {test::snapshot("rpool/vms/golden@monday", 200),
+                           test::snapshot("rpool/vms/.state/golden@monday", 200)};
+  clone.request.snapshot = "@monday";
+  clone.facts.snapshot_definition = clone.facts.definitions.current;
+  EXPECT_TRUE(steps_of<DefineDomains>(clone.plan()).at(0).validate) << "perhaps another version's";
+}
+
+TEST(PlanClone, FewFilesystemsAreSyncedEachManyWithTheirPool) {
+  Clone clone;
+  clone.request.targets = numbered("w-", 4);
+  EXPECT_EQ(steps_of<DefineDomains>(clone.plan()).at(0).sync,
+            (std::vector<std::string>{state_directory("w-1"), state_directory("w-2"), state_directory("w-3"),
+                                      state_directory("w-4")}));
+  clone.request.targets = numbered("w-", 5);
+  EXPECT_EQ(steps_of<DefineDomains>(clone.plan()).at(0).sync, std::vector<std::string>{"rpool"});
+}
+
 TEST(PlanClone, ClonesShareNothing) {
   Clone clone({.labels = {"data"}});
   clone.request.targets = numbered("w-", 3);

@@ -274,6 +274,7 @@ class Faults : public testing::TestWithParam<Case> {
     MemoryRecord record;
     run::execute(plan(), runner, record, {});
     EXPECT_TRUE(record.closed);
+    EXPECT_TRUE(runner.unsynced.empty()) << "nobody would write " << runner.unsynced.front().first << " again";
     return host;
   }
   bool is_all_or_nothing(std::size_t step) const {
@@ -327,7 +328,9 @@ class Faults : public testing::TestWithParam<Case> {
   }
 
   /// Runs until the process dies. The host as it left it; `begun` is what its journal says.
-  FakeHost die_at(std::size_t step, std::size_t act, bool backwards, std::optional<std::size_t>& begun) {
+  /// `power`: what had not reached the disk is gone.
+  FakeHost die_at(std::size_t step, std::size_t act, bool backwards, std::optional<std::size_t>& begun,
+                  bool power = false) {
     FakeHost host = before();
     FakeHost left;
     FakeRunner runner(host);
@@ -339,6 +342,7 @@ class Faults : public testing::TestWithParam<Case> {
       if (seen == step && at == act) {
         dead = true;
         left = host;
+        if (power) left.lose(runner.unsynced);
         begun = record.begun;
         throw Error("died");
       }
@@ -494,11 +498,16 @@ TEST_P(Faults, WhatAPowerCutLeavesIsRecovered) {
   FakeHost booted_after = after();
   booted_after.boot();
   at_every_point([&](std::size_t step, std::size_t act, std::size_t acts) {
-    std::optional<std::size_t> begun;
-    FakeHost left = die_at(step, act, false, begun);
-    left.boot();
-    const bool finish = is_finished(step, act == acts);
-    expect_recovers(left, begun, finish ? booted_after : booted_before, finish, true);
+    for (const bool files_lost : {false, true}) {
+      std::optional<std::size_t> begun;
+      FakeHost left = die_at(step, act, false, begun, files_lost);
+      left.boot();
+      const bool finish = is_finished(step, act == acts);
+      expect_recovers(left, begun, finish ? booted_after : booted_before, finish, true);
+      // Of the journal's notes only that of the commit point is sure to be there.
+      const auto noted = step < plan().commit ? std::nullopt : std::optional(plan().commit);
+      expect_recovers(left, noted, finish ? booted_after : booted_before, finish, true);
+    }
   });
 }
 

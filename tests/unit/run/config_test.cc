@@ -87,7 +87,7 @@ TEST_F(RememberRoot, MakesTheFile) {
 TEST_F(RememberRoot, KeepsWhatIsThere) {
   const auto path = directory_ + "/kvm.toml";
   const std::string before = "# mine\nconnect = \"qemu:///system\"\n";
-  write_file(path, before);
+  write_file(path, before, true);
   remember_root(path, "tank/vms", 42);
   const auto after = read_file(path).value();
   EXPECT_NE(after.find(before), std::string::npos);

@@ -126,6 +126,17 @@ struct FakeHost {
     return found;
   }
 
+  /// Takes back what had not reached the disk.
+  void lose(const std::vector<std::pair<std::string, std::optional<std::string>>>& unsynced) {
+    for (auto lost = unsynced.rbegin(); lost != unsynced.rend(); ++lost) {
+      if (lost->second) {
+        file(lost->first) = *lost->second;
+      } else {
+        remove_file(lost->first);
+      }
+    }
+  }
+
   /// The host starts anew: nothing runs, every filesystem that wants to be mounted is.
   void boot() {
     mounts.clear();
@@ -185,6 +196,8 @@ class FakeRunner : public Runner {
   bool backwards = false;
   /// As the real runner that recovers what another process left.
   bool recovering = false;
+  /// What a power cut would take: files by path, with what they held before, in the order of writing.
+  std::vector<std::pair<std::string, std::optional<std::string>>> unsynced;
 
   void run(const plan::Step& step) override {
     Acts acts = std::visit([this](const auto& one) { return acts_of(one); }, step);
@@ -287,11 +300,12 @@ class FakeRunner : public Runner {
     host_.guarded.erase(directory);
   }
 
-  void write(const std::string& path, const std::string& content) {
+  void write(const std::string& path, const std::string& content, bool synced = true) {
     const auto parent = path.substr(0, path.rfind('/'));
     // The empty directory under a mount is immutable.
     if (host_.guarded.contains(parent) && !host_.mounts.contains(parent))
       throw Error(fmt::format("cannot write '{}': its filesystem is not mounted", path));
+    if (!synced) unsynced.emplace_back(path, host_.read(path));
     host_.file(path) = content;
   }
 
@@ -357,6 +371,7 @@ class FakeRunner : public Runner {
         const auto& dataset = host_.datasets.at(name.substr(0, name.find('@')));
         host_.snapshots[name] = {++next_guid_, step.properties, dataset.content, dataset.files, 0};
       }
+      unsynced.clear();
     }};
   }
   Acts acts_of(const plan::CopyDataset& step) {
@@ -398,7 +413,7 @@ class FakeRunner : public Runner {
   Acts acts_of(const plan::AwaitUnused&) { return {}; }
   Acts acts_of(const plan::WriteFiles& step) {
     Acts acts;
-    for (const auto& file : step.files) acts.emplace_back([=, this] { write(file.path, file.content); });
+    for (const auto& file : step.files) acts.emplace_back([=, this] { write(file.path, file.content, step.synced); });
     return acts;
   }
   Acts acts_of(const plan::WriteSeeds& step) {
@@ -407,7 +422,7 @@ class FakeRunner : public Runner {
       acts.emplace_back([=, this] {
         std::string image;
         for (const auto& [name, content] : seed.documents) image += name + ":" + content;
-        write(seed.path, image);
+        write(seed.path, image, false);
       });
     }
     return acts;
@@ -478,6 +493,12 @@ class FakeRunner : public Runner {
   Acts acts_of(const plan::DefineDomains& step) {
     Acts acts;
     for (const auto& domain : step.domains) acts.emplace_back([=, this] { define(domain); });
+    for (const auto& what : step.sync) {
+      acts.emplace_back([=, this] {
+        std::erase_if(unsynced,
+                      [&](const auto& file) { return !what.starts_with('/') || file.first.starts_with(what + "/"); });
+      });
+    }
     return acts;
   }
   Acts acts_of(const plan::UndefineDomains& step) {

@@ -60,7 +60,7 @@ using Names = std::vector<std::string>;
 
 TEST_F(FileTest, WhatIsWrittenIsRead) {
   for (const auto& content : {std::string(), std::string("a\0b\n", 4), std::string(300000, 'x')}) {
-    write_file(at("f"), content);
+    write_file(at("f"), content, true);
     EXPECT_EQ(read_file(at("f")), content);
   }
   EXPECT_EQ(names(), Names{"f"});
@@ -71,7 +71,7 @@ TEST_F(FileTest, IsReplacedAsAWholeAndPrivate) {
   ::chmod(at("f").c_str(), 0644);
   std::ifstream reader(at("f"));
   const auto before = inode(at("f"));
-  write_file(at("f"), "new");
+  write_file(at("f"), "new", true);
   EXPECT_NE(inode(at("f")), before) << "whoever has the old one open reads it to its end";
   EXPECT_EQ(mode(at("f")), 0600U);
   std::string seen;
@@ -80,14 +80,14 @@ TEST_F(FileTest, IsReplacedAsAWholeAndPrivate) {
 }
 
 TEST_F(FileTest, ItsDirectoryIsMadePrivate) {
-  write_file(at("seed/meta-data"), "x");
+  write_file(at("seed/meta-data"), "x", true);
   EXPECT_EQ(mode(at("seed")), 0700U);
 }
 
 TEST_F(FileTest, AFailedWriteLeavesTheOldAndNothingElse) {
   fs::create_directory(at("d"));
-  EXPECT_THROW(write_file(at("d"), "new"), Error) << "a directory is in the way";
-  EXPECT_THROW(write_file(at("missing/way/f"), "new"), Error);
+  EXPECT_THROW(write_file(at("d"), "new", true), Error) << "a directory is in the way";
+  EXPECT_THROW(write_file(at("missing/way/f"), "new", true), Error);
   EXPECT_EQ(names(), Names{});
 }
 
@@ -96,7 +96,7 @@ TEST_F(FileTest, TwoWritersOfOneFileDoNotMeet) {
   const std::string one(200000, '1');
   const std::string two(200000, '2');
   const auto write_often = [&](const std::string& content) {
-    for (int i = 0; i < 30; ++i) write_file(at("f"), content);
+    for (int i = 0; i < 30; ++i) write_file(at("f"), content, true);
   };
   const pid_t child = ::fork();
   if (child == 0) {
