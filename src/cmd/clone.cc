@@ -88,7 +88,11 @@ void run_clone(cli::Context& context, const Flags& flags) {
   const auto request = make_request(flags);
   std::map<std::string, run::Lock> locks = {{request.source, run::Lock::shared}};
   for (const auto& target : request.targets) locks[target] = run::Lock::exclusive;
-  run::Look wanted{.sync_first = true, .snapshots_of = request.source, .shallow = true, .machines = request.targets};
+  run::Look wanted{.sync_first = true,
+                   .snapshots_of = request.source,
+                   .definition_of = request.source,
+                   .shallow = true,
+                   .machines = request.targets};
   wanted.machines.push_back(request.source);
   run::SnapshotClaims claims;
   context.dispose(locks, wanted, [&](const run::Host& host) {

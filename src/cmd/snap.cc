@@ -20,7 +20,11 @@ struct Flags {
 };
 
 run::Look shallow_look(const std::string& machine, bool snapshots) {
-  return {.sync_first = false, .snapshots_of = snapshots ? machine : "", .shallow = true, .machines = {machine}};
+  return {.sync_first = false,
+          .snapshots_of = snapshots ? machine : "",
+          .definition_of = snapshots ? "" : machine,
+          .shallow = true,
+          .machines = {machine}};
 }
 
 void take(cli::Context& context, const Flags& flags) {
@@ -70,6 +74,8 @@ nlohmann::json to_json(const plan::MachineSnapshot& snapshot) {
 
 void list(cli::Context& context, const Flags& flags) {
   cli::Context::require_root();
+  if (const auto problem = machine_name_problem(flags.machine))
+    throw UsageError(fmt::format("machine name '{}' {}", flags.machine, *problem), "see the machines with 'kvm-list'");
   const auto host = context.look(shallow_look(flags.machine, true));
   const auto machine = plan::find_machine(host.view(), flags.machine);
   if (!machine) throw Refused(plan::no_such_machine(host.view(), flags.machine));

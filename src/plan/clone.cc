@@ -209,11 +209,16 @@ void add_state_and_domains(Plan& plan, const View& view, const Source& source, c
       seeds.seeds.push_back(seed_image(target.name, target.seed));
     }
     domains.domains.push_back({target.name, target.uuid, xml});
-    if (targets.size() <= kSyncedEach) domains.sync.push_back(state_directory(target.name));
     for (const auto& disk : source.disks) devices.volumes.push_back(disk_dataset(view.root, target.name, disk.label));
   }
   domains.validate = !source.live;
-  if (targets.size() > kSyncedEach) domains.sync = {zfs::pool_of(view.root)};
+  std::vector<std::string> sync;
+  if (targets.size() > kSyncedEach) {
+    sync = {zfs::pool_of(view.root)};
+  } else {
+    for (const auto& target : targets) sync.push_back(state_directory(target.name));
+  }
+  (seeds.seeds.empty() ? domains.sync : seeds.sync) = std::move(sync);
   // From here on what dies is finished: soon libvirt knows them and somebody may use them, and what is written is on
   // disk no earlier than that.
   plan.commit = plan.steps.size();

@@ -272,7 +272,6 @@ void add_steps(Plan& plan, const View& view, const CreateRequest& request, const
     plan.steps.emplace_back(CreateFilesystem{tpm_dataset(view.root, request.name), tpm});
     mounts.mounts.push_back({tpm_dataset(view.root, request.name), tpm_directory(spec.uuid)});
   }
-  plan.steps.emplace_back(std::move(mounts));
   AwaitDevices devices;
   for (const auto& disk : wanted.disks) {
     const auto name = disk_dataset(view.root, request.name, disk.label);
@@ -290,17 +289,21 @@ void add_steps(Plan& plan, const View& view, const CreateRequest& request, const
   // From here on what dies is finished: soon libvirt knows it and somebody may use it, and what is written is on disk
   // no earlier than that.
   plan.commit = plan.steps.size();
+  plan.steps.emplace_back(std::move(mounts));
   WriteFiles files{{{definition_path(request.name), xml, false, ""}}};
+  DefineDomains define{{{request.name, spec.uuid, xml}}};
+  const std::vector<std::string> sync = {state_directory(request.name)};
   if (request.seed.any()) {
     const auto documents = seed_documents(request.seed, {}, request.name, spec.uuid);
     const auto more = seed_files(request.name, documents);
     files.files.insert(files.files.end(), more.begin(), more.end());
     plan.steps.emplace_back(std::move(files));
-    plan.steps.emplace_back(WriteSeeds{{seed_image(request.name, documents)}});
+    plan.steps.emplace_back(WriteSeeds{{seed_image(request.name, documents)}, sync});
   } else {
     plan.steps.emplace_back(std::move(files));
+    define.sync = sync;
   }
-  plan.steps.emplace_back(DefineDomains{{{request.name, spec.uuid, xml}}, true, {state_directory(request.name)}});
+  plan.steps.emplace_back(std::move(define));
   if (request.start && wanted.boots) {
     plan.steps.emplace_back(StartDomain{{request.name, spec.uuid}});
   } else if (request.start) {

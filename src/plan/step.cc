@@ -66,6 +66,12 @@ std::vector<std::string> names_of(const std::vector<CloneOf>& clones) {
   return names;
 }
 
+void add_syncs(std::vector<Argv>& lines, const std::vector<std::string>& sync) {
+  for (const auto& what : sync) {
+    lines.push_back(what.starts_with('/') ? Argv{"sync", "-f", what} : Argv{"zpool", "sync", what});
+  }
+}
+
 DestroyOwn destroy_own(std::vector<std::string> datasets, const zfs::Properties& properties) {
   return {std::move(datasets), {}, op_of(properties), {}};
 }
@@ -191,6 +197,7 @@ std::vector<Argv> commands(const Step& step) {
               for (const auto& [name, content] : seed.documents) argv.push_back(name);
               lines.push_back(argv);
             }
+            add_syncs(lines, s.sync);
             return lines;
           },
           [](const WriteImage& s) {
@@ -226,9 +233,7 @@ std::vector<Argv> commands(const Step& step) {
               lines.push_back({"virsh", "define", domain.name + ".xml"});
               if (s.validate) lines.back().emplace_back("--validate");
             }
-            for (const auto& what : s.sync) {
-              lines.push_back(what.starts_with('/') ? Argv{"sync", "-f", what} : Argv{"zpool", "sync", what});
-            }
+            add_syncs(lines, s.sync);
             return lines;
           },
           [](const UndefineDomains& s) {
@@ -239,7 +244,9 @@ std::vector<Argv> commands(const Step& step) {
             return lines;
           },
           [](const RedefineDomain& s) {
-            return Lines{{"virsh", "define", s.now.name + ".xml", "--validate"}};
+            Argv argv = {"virsh", "define", s.now.name + ".xml"};
+            if (s.validate) argv.emplace_back("--validate");
+            return Lines{argv};
           },
           [](const SetAutostart& s) {
             Argv argv = {"virsh", "autostart", s.domain.name};
@@ -317,9 +324,11 @@ std::optional<Step> inverse(const Step& step) {
           [](const DefineDomains& s) -> Inverse {
             return UndefineDomains{s.domains, true};
           },
-          [](const UndefineDomains& s) -> Inverse { return DefineDomains{s.domains}; },
+          [](const UndefineDomains& s) -> Inverse {
+            return DefineDomains{s.domains, false};
+          },
           [](const RedefineDomain& s) -> Inverse {
-            return RedefineDomain{s.before, s.now};
+            return RedefineDomain{s.before, s.now, false};
           },
           [](const SetAutostart& s) -> Inverse {
             return SetAutostart{s.domain, !s.autostart};
@@ -337,6 +346,12 @@ std::optional<Step> inverse(const Step& step) {
 bool is_destructive(const Step& step) {
   return std::holds_alternative<DestroyDatasets>(step) || std::holds_alternative<DestroySnapshots>(step) ||
          std::holds_alternative<DiscardSaved>(step);
+}
+
+bool may_be_repeated(const Step& step) {
+  return std::holds_alternative<MountFilesystems>(step) || std::holds_alternative<WriteFiles>(step) ||
+         std::holds_alternative<WriteSeeds>(step) || std::holds_alternative<DefineDomains>(step) ||
+         std::holds_alternative<AwaitDevices>(step) || std::holds_alternative<StartDomain>(step);
 }
 
 }  // namespace kld::plan

@@ -92,8 +92,8 @@ struct File {
   bool operator==(const File&) const = default;
 };
 
-/// Mode 0600, replaced atomically. Unless `synced`, they are on disk only after the next TakeSnapshots, or
-/// DefineDomains that syncs: a file's own fsync costs a new filesystem a transaction group and two log writes.
+/// Mode 0600, replaced atomically. Unless `synced`, they are on disk only after the next TakeSnapshots, or the next
+/// step that syncs: a file's own fsync costs a new filesystem a transaction group and two log writes.
 struct WriteFiles {
   std::vector<File> files;
   bool synced = false;
@@ -107,9 +107,10 @@ struct Seed {
   bool operator==(const Seed&) const = default;
 };
 
-/// On disk as late as WriteFiles.
+/// `sync` as in DefineDomains, behind the writing: a clone must not start, after whatever power cut, as its source.
 struct WriteSeeds {
   std::vector<Seed> seeds;
+  std::vector<std::string> sync = {};
   bool operator==(const WriteSeeds&) const = default;
 };
 
@@ -179,6 +180,7 @@ struct UndefineDomains {
 struct RedefineDomain {
   DomainDefinition now;
   DomainDefinition before;
+  bool validate = true;  ///< as in DefineDomains
   bool operator==(const RedefineDomain&) const = default;
 };
 
@@ -265,6 +267,8 @@ std::vector<Argv> commands(const Step& step);
 std::optional<Step> inverse(const Step& step);
 /// True for what cannot be undone: it may stand only behind a plan's commit point.
 bool is_destructive(const Step& step);
+/// True when it does no harm to run it again although later steps, and the machine's users, have gone on.
+bool may_be_repeated(const Step& step);
 
 nlohmann::json to_json(const Step& step);
 /// For other eyes: contents of files, seeds and definitions, which hold passwords, as their size alone; guids as text,

@@ -95,7 +95,10 @@ bool undo(const std::vector<plan::Step>& steps, std::size_t last, Runner& runner
   for (std::size_t i = last + 1; i-- > 0;) {
     const auto inverse = plan::inverse(steps[i]);
     if (!inverse) continue;
-    if (other_boot && std::holds_alternative<plan::StartDomain>(*inverse)) continue;
+    // What runs and what is mounted on a host that has started anew is its own affair.
+    if (other_boot && (std::holds_alternative<plan::StartDomain>(*inverse) ||
+                       std::holds_alternative<plan::UnmountFilesystems>(*inverse)))
+      continue;
     try {
       tell(watch.undo, *inverse);
       attempt([&] { runner.run(*inverse); });

@@ -104,7 +104,7 @@ Host Host::look(const Root& root, const std::string& uri, const Look& wanted) {
   try {
     host.connection_ = std::make_unique<virt::Connection>(virt::Connection::open(uri));
     host.view_.domains = host.connection_->list();
-    host.read_definition(wanted.snapshots_of);
+    host.read_definition(wanted.definition_of);
   } catch (const Error&) {
     libvirt_problem = std::current_exception();
   }
@@ -136,7 +136,7 @@ std::uint64_t Host::root_guid() const {
 }
 
 void Host::read_definition(const std::string& machine) {
-  const auto* domain = plan::find_domain(view_, machine);
+  const auto* domain = machine.empty() ? nullptr : plan::find_domain(view_, machine);
   if (domain == nullptr) return;
   definition_ = connection_->inactive_xml(domain->uuid);
   definition_of_ = domain->uuid;

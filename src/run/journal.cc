@@ -46,6 +46,8 @@ void write_line(int fd, const std::string& path, const std::string& line, bool s
     }
     written += static_cast<std::size_t>(sent);
   }
+  // On its way to the disk in any case: after a power cut the journal says as much as it can.
+  if (!synced) (void)::sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE);
   if (synced && ::fdatasync(fd) != 0) throw failure("sync", path);
 }
 
@@ -110,6 +112,17 @@ Json header(const plan::Plan& plan) {
           {"steps", std::move(steps)}};
 }
 
+std::vector<bool> synced_notes(const plan::Plan& plan) {
+  std::vector<bool> synced;
+  for (std::size_t i = 0; i < plan.steps.size(); ++i) {
+    const auto* before = i == 0 ? nullptr : &plan.steps[i - 1];
+    // A host that starts anew must know that it should not start the machine: what turned that off goes to disk, too.
+    const bool guards = before != nullptr && std::holds_alternative<plan::SetAutostart>(*before);
+    synced.push_back(i == plan.commit || guards || (i > plan.commit && !plan::may_be_repeated(*before)));
+  }
+  return synced;
+}
+
 void read_header(const std::string& line, OpenEntry& entry) {
   const Json json = Json::parse(line);
   // First, so that also an entry that cannot be read further says whom it concerns.
@@ -168,7 +181,7 @@ Journal Journal::open(const plan::Plan& plan, const std::string& directory) {
   const std::string unready = path + ".new";
   const std::string first = header(plan).dump() + "\n";
   const int fd = create_locked(unready);
-  Journal journal(fd, path, plan.commit);
+  Journal journal(fd, path, synced_notes(plan));
   try {
     write_line(fd, path, first);
     if (::rename(unready.c_str(), path.c_str()) != 0) throw failure("create", path);
@@ -181,14 +194,14 @@ Journal Journal::open(const plan::Plan& plan, const std::string& directory) {
 }
 
 Journal::Journal(Journal&& other) noexcept
-    : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)), commit_(other.commit_) {}
+    : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)), synced_(std::move(other.synced_)) {}
 
 Journal::~Journal() {
   if (fd_ >= 0) ::close(fd_);
 }
 
 void Journal::begin(std::size_t step) {
-  write_line(fd_, path_, fmt::format("{{\"begin\":{}}}\n", step), step == commit_);
+  write_line(fd_, path_, fmt::format("{{\"begin\":{}}}\n", step), synced_.at(step));
 }
 
 void Journal::begin_undo() { write_line(fd_, path_, "{\"undo\":true}\n"); }

@@ -23,19 +23,20 @@ class Journal : public Record {
   Journal& operator=(Journal&&) = delete;
   ~Journal() override;
 
-  /// Notes that the step is about to run. At the commit point it is on disk when it returns. Other notes only a power
-  /// cut can take, and after one recovery does without: before the commit point it takes every step for one that may
-  /// have run, behind it, it repeats.
+  /// Notes that the step is about to run; on disk when it returns where recovery needs that after a power cut: at the
+  /// commit point, and behind a step that must not be repeated. Before the commit point it takes every step for one
+  /// that may have run, and behind it, it repeats what bears that.
   void begin(std::size_t step) override;
   void begin_undo() override;
   /// The operation is done or undone: nothing to recover. Error only when neither can be made known.
   void close() override;
 
  private:
-  Journal(int fd, std::string path, std::size_t commit) : fd_(fd), path_(std::move(path)), commit_(commit) {}
+  Journal(int fd, std::string path, std::vector<bool> synced)
+      : fd_(fd), path_(std::move(path)), synced_(std::move(synced)) {}
   int fd_;
   std::string path_;
-  std::size_t commit_;
+  std::vector<bool> synced_;  ///< for each step: its note is waited for
 };
 
 /// An operation that a process began and did not end.

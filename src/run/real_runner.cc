@@ -25,6 +25,8 @@ using namespace std::chrono_literals;
 constexpr unsigned kThreads = 8;
 constexpr auto kDeviceLimit = 60s;
 constexpr int kBusyWaitMs = 5000;
+// A new dataset's own metadata.
+constexpr std::uint64_t kNothingWritten = 1ULL << 20;
 
 std::vector<std::string> snapshots_of(const std::string& dataset) {
   std::vector<std::string> names;
@@ -52,6 +54,17 @@ bool is_gone(const virt::Connection& libvirt, const plan::DomainName& domain) {
 Error in_use(const std::string& name) {
   return Error(fmt::format("machine '{}' was started meanwhile: it may be in use", name),
                fmt::format("shut it down, then run 'kld recover': virsh shutdown {}", name));
+}
+
+/// Mount points one by one, a pool by its name.
+void bring_to_disk(const std::vector<std::string>& sync) {
+  for_each_parallel(sync, kThreads, [](const std::string& what) {
+    if (what.starts_with('/')) {
+      sync_filesystem(what);
+    } else {
+      zfs::sync(what);
+    }
+  });
 }
 
 /// Of these snapshots, those that nothing was cloned from.
@@ -118,8 +131,9 @@ void RealRunner::act(const plan::CopyDataset& step) const {
 }
 
 void RealRunner::act(const plan::MountFilesystems& step) const {
-  for_each_parallel(step.mounts, kThreads,
-                    [](const plan::MountPoint& mount) { zfs::mount_if_needed(mount.filesystem, mount.directory); });
+  for_each_parallel(step.mounts, kThreads, [&](const plan::MountPoint& mount) {
+    zfs::mount_if_needed(mount.filesystem, mount.directory, recovering_);
+  });
 }
 
 void RealRunner::act(const plan::UnmountFilesystems& step) const {
@@ -168,6 +182,7 @@ void RealRunner::act(const plan::WriteSeeds& step) const {
     if (recovering_) remove_unfinished(seed.path);
     write_seed(seed.path, seed.documents);
   });
+  bring_to_disk(step.sync);
 }
 
 void RealRunner::act(const plan::WriteImage& step) const {
@@ -205,19 +220,12 @@ void RealRunner::act(const plan::SetProperties& step) const {
 void RealRunner::act(const plan::DefineDomains& step) const {
   // Waited for also when a definition fails.
   std::future<void> synced;
-  if (!step.sync.empty()) {
-    synced = std::async(std::launch::async, [&] {
-      for_each_parallel(step.sync, kThreads, [](const std::string& what) {
-        if (what.starts_with('/')) {
-          sync_filesystem(what);
-        } else {
-          zfs::sync(what);
-        }
-      });
-    });
-  }
-  for_each_parallel(step.domains, kThreads,
-                    [&](const plan::DomainDefinition& domain) { define(domain.xml, step.validate); });
+  if (!step.sync.empty()) synced = std::async(std::launch::async, [&] { bring_to_disk(step.sync); });
+  for_each_parallel(step.domains, kThreads, [&](const plan::DomainDefinition& domain) {
+    // What is known already may have been changed since by whom it belongs to.
+    if (recovering_ && !is_gone(libvirt(), {domain.name, domain.uuid})) return;
+    libvirt().define(domain.xml, step.validate);
+  });
   if (synced.valid()) synced.get();
 }
 
@@ -237,17 +245,7 @@ void RealRunner::act(const plan::UndefineDomains& step) const {
 void RealRunner::act(const plan::RedefineDomain& step) const {
   const auto known = libvirt().find(step.now.name);
   if (known && virt::is_active(known->state)) throw in_use(step.now.name);
-  define(step.now.xml, true);
-}
-
-void RealRunner::define(const std::string& xml, bool validate) const {
-  try {
-    libvirt().define(xml, validate);
-  } catch (const Error&) {
-    // What was defined before must come back, also when today's schema would not take it.
-    if (!undoing_ || !validate) throw;
-    libvirt().define(xml, false);
-  }
+  libvirt().define(step.now.xml, step.validate);
 }
 
 void RealRunner::act(const plan::SetAutostart& step) const {
@@ -316,9 +314,9 @@ void RealRunner::destroy_own(const std::string& dataset, const plan::DestroyOwn&
   const auto marks = zfs::local_property(zfs::property::op, {dataset});
   const bool marked = !marks.empty() && marks.front().second == step.op;
   // ZFS makes a dataset first and sets its properties then: a power cut in between leaves it without a mark. The plan
-  // had seen the name free, so what is there without any mark, without snapshots, and younger, is what it made.
+  // had seen the name free, so what is there without any mark, without snapshots or data, and younger, is what it made.
   bool unmarked = false;
-  if (marks.empty() && snapshots.empty() && unmarked_) {
+  if (marks.empty() && snapshots.empty() && unmarked_ && below->front().written < kNothingWritten) {
     const auto created = zfs::creation_time(dataset);
     unmarked = created >= unmarked_->first && created <= unmarked_->second;
   }

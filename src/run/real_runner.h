@@ -23,15 +23,9 @@ class RealRunner : public Runner {
       : connection_(connection), progress_(std::move(progress)), interrupted_(std::move(interrupted)) {}
   void run(const plan::Step& step) override;
   /// From here on waits are not cut short: an undo runs to its end.
-  void ignore_interruptions() {
-    interrupted_ = nullptr;
-    undoing_ = true;
-  }
+  void ignore_interruptions() { interrupted_ = nullptr; }
   /// Recovers what another process left: a domain that runs by now is in use, and not taken away.
-  void recover() {
-    undoing_ = true;
-    recovering_ = true;
-  }
+  void recover() { recovering_ = true; }
   /// What the operation had made and not marked yet is known by its age: from its beginning to this time.
   void take_unmarked(UnixTime from, UnixTime to) { unmarked_ = {from, to}; }
 
@@ -65,13 +59,11 @@ class RealRunner : public Runner {
   void act(const plan::DestroySnapshots& step) const;
   void act(const plan::DestroyOwn& step) const;
   void act(const plan::RestoreFiles& step) const;
-  void define(const std::string& xml, bool validate) const;
   void destroy_own(const std::string& dataset, const plan::DestroyOwn& step) const;
 
   const virt::Connection* connection_;
   Progress progress_;
   std::function<bool()> interrupted_;
-  bool undoing_ = false;
   bool recovering_ = false;
   std::optional<std::pair<UnixTime, UnixTime>> unmarked_;
 };

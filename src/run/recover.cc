@@ -27,7 +27,9 @@ bool is_volatile(const plan::Step& step) {
 
 bool brings_to_disk(const plan::Step& step) {
   const auto* define = std::get_if<plan::DefineDomains>(&step);
-  return (define != nullptr && !define->sync.empty()) || std::holds_alternative<plan::TakeSnapshots>(step);
+  const auto* seeds = std::get_if<plan::WriteSeeds>(&step);
+  return (define != nullptr && !define->sync.empty()) || (seeds != nullptr && !seeds->sync.empty()) ||
+         std::holds_alternative<plan::TakeSnapshots>(step);
 }
 
 /// The step that an operation behind its commit point goes on with: the last that began, or an earlier one whose work
@@ -41,9 +43,25 @@ std::size_t first_to_run(const plan::Plan& plan, std::size_t begun, bool other_b
   return first;
 }
 
+/// What gives a machine nothing yet that somebody could use.
+bool is_preparing(const plan::Step& step) {
+  return std::holds_alternative<plan::MountFilesystems>(step) || std::holds_alternative<plan::CopyFiles>(step) ||
+         std::holds_alternative<plan::WriteFiles>(step) || std::holds_alternative<plan::WriteSeeds>(step);
+}
+
+/// True when a step behind the commit point that fails in recovery can be undone with all before it: it could not do
+/// anything, or libvirt knows of nothing yet. After a power cut what is noted tells too little for the latter.
+bool can_go_back(const OpenEntry& entry, std::size_t failed, bool other_boot) {
+  const auto& steps = entry.plan.steps;
+  if (failed == entry.plan.commit && is_all_or_nothing(steps[failed])) return true;
+  const auto first = steps.begin() + static_cast<std::ptrdiff_t>(entry.plan.commit);
+  const auto last = steps.begin() + static_cast<std::ptrdiff_t>(std::max(failed, *entry.begun));
+  return !other_boot && std::all_of(first, last + 1, is_preparing);
+}
+
 /// Runs what the dead process had not finished. A step that was cut off is repeated: steps behind a commit point
-/// tolerate what is done already. False when the commit step itself could not do anything: then undo.
-bool finish(const OpenEntry& entry, Runner& runner, const Watch& watch, std::string& problem) {
+/// tolerate what is done already. `reached` is the last that it tried. False: all is to be undone.
+bool finish(const OpenEntry& entry, Runner& runner, const Watch& watch, std::size_t& reached, std::string& problem) {
   const auto& plan = entry.plan;
   const bool other_boot = entry.boot_id != current_boot_id();
   for (std::size_t i = first_to_run(plan, *entry.begun, other_boot); i < plan.steps.size(); ++i) {
@@ -51,6 +69,7 @@ bool finish(const OpenEntry& entry, Runner& runner, const Watch& watch, std::str
     // A host that starts anew starts what is marked for that, nothing else.
     if (other_boot && std::holds_alternative<plan::StartDomain>(step)) continue;
     if (watch.step) watch.step(step);
+    reached = std::max(reached, i);
     try {
       runner.run(step);
     } catch (const Error& error) {
@@ -58,7 +77,7 @@ bool finish(const OpenEntry& entry, Runner& runner, const Watch& watch, std::str
         problem = error.message();
         continue;
       }
-      if (i != plan.commit || !is_all_or_nothing(step)) throw;
+      if (!can_go_back(entry, i, other_boot)) throw;
       return false;
     }
   }
@@ -79,16 +98,15 @@ Recovered recover_one(OpenEntry& entry, Runner& runner, const Watch& watch) {
   Recovered result{entry.plan.operation, entry.plan.op, entry.plan.machines, Recovered::How::undone, entry.problem};
   const auto fail = [&](const std::string& problem) {
     result.how = Recovered::How::failed;
-    result.problem = problem;
+    result.problem = fmt::format("{} (its journal is {})", problem, entry.path());
     return result;
   };
-  if (!entry.problem.empty())
-    return fail(fmt::format("its journal '{}' cannot be read: {}", entry.path(), entry.problem));
+  if (!entry.problem.empty()) return fail(fmt::format("it cannot be read: {}", entry.problem));
   try {
-    if (entry.committed() && finish(entry, runner, watch, result.problem)) {
+    auto last = last_to_undo(entry);
+    if (entry.committed() && finish(entry, runner, watch, *last, result.problem)) {
       result.how = Recovered::How::finished;
-    } else if (const auto last = last_to_undo(entry);
-               last && !undo(entry.plan.steps, *last, runner, watch, entry.boot_id != current_boot_id())) {
+    } else if (last && !undo(entry.plan.steps, *last, runner, watch, entry.boot_id != current_boot_id())) {
       return fail("something could not be undone");
     }
     entry.remove();

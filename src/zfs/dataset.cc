@@ -95,7 +95,7 @@ bool is_missing(const ProcessResult& result) {
         line.find("does not exist") != std::string_view::npos || line.find("no such pool") != std::string_view::npos;
     if (!line.empty() && !about_a_name) return false;
   }
-  return !result.err.empty();
+  return result.status == 1 && !result.err.empty();
 }
 
 [[noreturn]] void fail(const std::string& what, const ProcessResult& result) {

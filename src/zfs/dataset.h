@@ -91,7 +91,8 @@ struct Listing {
 Listing list_shallow(const std::vector<std::string>& datasets, bool snapshots);
 /// Volumes and filesystems with their `origin` in the whole pool: who depends on a snapshot may lie anywhere in it.
 std::vector<Dataset> list_origins(const std::string& pool);
-/// Snapshots of exactly these datasets, oldest first; of one that does not exist, none. `sizes` asks for used, referenced and written, which are slow.
+/// Snapshots of exactly these datasets, oldest first; of one that does not exist, none. `sizes` asks for used,
+/// referenced and written, which are slow.
 std::vector<Snapshot> list_snapshots(const std::vector<std::string>& datasets, bool sizes);
 std::optional<Pool> find_pool(const std::string& name);
 /// Every name of these that exists as a dataset.

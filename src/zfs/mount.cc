@@ -84,9 +84,21 @@ std::string mounted_at(const std::string& directory) {
   return found;
 }
 
-void mount_if_needed(const std::string& filesystem, const std::string& directory) {
-  const std::string there = mounted_at(directory);
-  if (there == filesystem) return;
+namespace {
+
+/// Passable for the machine's own process, readable for root alone.
+void open_to_pass(const std::string& directory) {
+  if (::chmod(directory.c_str(), 0711) != 0) {
+    throw Error(fmt::format("cannot change the mode of {}: {}", directory, std::strerror(errno)));
+  }
+}
+
+}  // namespace
+
+void mount_if_needed(const std::string& filesystem, const std::string& directory, bool anew) {
+  std::string there = mounted_at(directory);
+  if (there == filesystem && anew && ::umount2(directory.c_str(), UMOUNT_NOFOLLOW) == 0) there = mounted_at(directory);
+  if (there == filesystem) return open_to_pass(directory);
   if (!there.empty())
     throw Error(fmt::format("cannot mount '{}': '{}' is mounted at {}", filesystem, there, directory));
   make_directory(directory);
@@ -95,10 +107,7 @@ void mount_if_needed(const std::string& filesystem, const std::string& directory
   if (::mount(filesystem.c_str(), directory.c_str(), "zfs", MS_NODEV | MS_NOSUID | MS_NOEXEC, options.c_str()) != 0) {
     throw Error(fmt::format("cannot mount '{}' at {}: {}", filesystem, directory, std::strerror(errno)));
   }
-  // Passable for the machine's own process, readable for root alone.
-  if (::chmod(directory.c_str(), 0711) != 0) {
-    throw Error(fmt::format("cannot change the mode of {}: {}", directory, std::strerror(errno)));
-  }
+  open_to_pass(directory);
 }
 
 void unmount_if_mounted(const std::string& filesystem, const std::string& directory) {

@@ -10,8 +10,9 @@ std::string mounted_at(const std::string& directory);
 
 /// Makes `directory` (mode 0711) if it is not there, makes it immutable while it is empty and uncovered, so that
 /// nothing is ever written beneath, and mounts the filesystem on it. Done already counts as done. A directory
-/// that holds files, or another dataset mounted there, is an Error.
-void mount_if_needed(const std::string& filesystem, const std::string& directory);
+/// that holds files, or another dataset mounted there, is an Error. `anew`: what somebody else mounted, without making
+/// the directory beneath immutable, is mounted again, unless it is in use.
+void mount_if_needed(const std::string& filesystem, const std::string& directory, bool anew);
 
 /// Unmounts and removes the empty directory. Not mounted counts as done; busy for longer than 5 s is an Error.
 void unmount_if_mounted(const std::string& filesystem, const std::string& directory);

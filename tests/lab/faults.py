@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ways to break a command on the host, from outside: the product has no hook for it.
 
-The journal calls fdatasync exactly once for each record: the header, then one before each step. Record 1 is the header,
-record N+2 is written before step N runs. strace makes that very call deliver a signal, fail or wait.
+The journal's records are the header, then one before each step: record 1 is the header, record N+2 is written before
+step N runs. Behind each it makes one call that nothing else makes in the command's main thread: fdatasync where it waits,
+sync_file_range where it does not. strace makes that very call deliver a signal, fail or wait.
 """
 
 import collections
@@ -10,12 +11,13 @@ import os
 import random
 import shlex
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Callable
 
 from host import JOURNAL, REPOSITORY, ROOT, TPM, environment
 
 SEED = int(environment("KLD_SEED") or time.time())
+REPEATABLE = {"mount-filesystems", "write-files", "write-seeds", "define-domains", "await-devices", "start-domain"}
 KILLED = (137, 255)  # what a process killed by SIGKILL looks like through ssh
 
 LEGACY_UUID = "5f3c0f5e-0b5e-4c39-9f0e-0123456789ab"
@@ -52,7 +54,7 @@ class Command:
     anew: bool = False  # what `take_back` makes is like the state before, with other guids
 
     def plan(self, host):
-        return host.run(*self.argv, "--dry-run", "--json").json
+        return plan_of(host, self.argv)
 
 
 def _make_legacy(host):
@@ -111,6 +113,11 @@ COMMANDS = {
 }
 
 
+# A host that starts anew would start this one before anything was recovered, and swtpm would change its TPM.
+COLD_DELETE = replace(COMMANDS["delete"], name="delete of what the host does not start",
+                      make=lambda host: host.run("kvm-clone", "-q", "parent", "victim"))
+
+
 def prepare(host):
     """What all commands work on; each leaves the others' alone."""
     for name in ("parent", "source", "edited"):
@@ -131,6 +138,23 @@ def strace(inject, argv, *, path=None):
     call = inject.split(":")[0]
     return ["strace", "-qq", "-o", "/tmp/strace", *(["-P", path] if path else []), "-e", f"trace={call}",
             "-e", f"inject={inject}", *argv]
+
+
+def at_record(plan, record, what):
+    """What to inject so that it happens when this record of the plan was written."""
+    acts = [step["act"] for step in plan["steps"]]
+
+    def is_synced(step):
+        before = acts[step - 1] if step > 0 else None
+        return step == plan["commit"] or before == "set-autostart" or (step > plan["commit"] and before not in REPEATABLE)
+
+    calls = ["fdatasync"] + ["fdatasync" if is_synced(step) else "sync_file_range" for step in range(len(acts))]
+    call = calls[record - 1]
+    return f"{call}:{what}:when={calls[:record].count(call)}"
+
+
+def plan_of(host, argv):
+    return host.run(*argv, "--dry-run", "--json").json
 
 
 def count_calls(host, call, argv, path=None):
@@ -290,9 +314,10 @@ TRIALS = {}
 def trial_of(host, command):
     """The trial of this command on the host that the module shares."""
     # Those that remove something take back what they made, so that the others' states stay.
-    for other in [name for name in TRIALS if name != command.name]:
-        if TRIALS.pop(other).command.finishes:
-            host.run(*COMMANDS[other].argv)
+    for other in [trial.command for name, trial in TRIALS.items() if name != command.name]:
+        TRIALS.pop(other.name)
+        if other.finishes:
+            host.run(*other.argv)
     if command.name not in TRIALS:
         TRIALS[command.name] = Trial(host, command)
     return TRIALS[command.name]

@@ -116,7 +116,7 @@ def test_dry_run_changes_nothing_and_tells_all(host):
     assert "zfs create -s -V 1G" in plain.out and f"{ROOT}/web" in plain.out
     assert "virsh define web.xml --validate" in plain.out
     assert for_programs["operation"] == "create" and for_programs["machines"] == ["web"]
-    assert for_programs["steps"][for_programs["commit"]]["act"] == "define-domains"
+    assert for_programs["steps"][for_programs["commit"]]["act"] == "mount-filesystems"
     for step in for_programs["steps"]:
         assert step["describe"] and step["commands"], step
     done = host.run("kvm-create", "web", *SMALL, "--json")
@@ -147,6 +147,15 @@ def test_encrypted_root(host):
     assert host.kvm_list("--root", "vmpool/secret")["safe"]["state"] == "locked"
     host.run("zfs", "load-key", "vmpool/secret")
     host.run("kvm-create", "more", *BIOS, "--root", "vmpool/secret")
+    # A clone and a full copy are encrypted as their source is, with its key.
+    host.sh("dd if=/dev/urandom of=/dev/zvol/vmpool/secret/safe bs=1M count=4 oflag=direct status=none")
+    host.run("kvm-clone", "safe", "copy", "--root", "vmpool/secret")
+    host.run("kvm-clone", "safe", "full", "--full", "--root", "vmpool/secret")
+    for name in ("copy", "full"):
+        assert host.run("zfs", "get", "-H", "-o", "value", "encryptionroot", f"vmpool/secret/{name}").out.strip() == \
+            "vmpool/secret"
+        assert host.checksum(f"/dev/zvol/vmpool/secret/{name}", 4) == host.checksum("/dev/zvol/vmpool/secret/safe", 4)
+    host.run("kvm-delete", "-q", "--yes", "copy", "full", "--root", "vmpool/secret")
     remembered = re.findall("^root.*", host.run("cat", CONFIG, check=False).out, re.MULTILINE)
     assert remembered == [], "a root given by flag is remembered"
 

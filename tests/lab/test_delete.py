@@ -204,11 +204,10 @@ def test_what_libvirt_keeps(host):
     # A checkpoint cannot be made on raw disks; its definition can be there all the same.
     host.write("/root/checkpoint.xml", f"<domaincheckpoint><name>theirs</name><creationTime>1700000000</creationTime>"
                f"<disks><disk name='vda' checkpoint='no'/></disks>{host.xml('web')}</domaincheckpoint>")
-    made = host.run("virsh", "checkpoint-create", "web", "/root/checkpoint.xml", "--redefine", check=False)
-    if made.rc == 0:
-        host.refuses("kvm-delete", "web", "--yes", "--force", says="checkpoints of libvirt's own",
-                     hint="virsh checkpoint-list")
-        host.run("virsh", "checkpoint-delete", "web", "theirs", "--metadata")
+    host.run("virsh", "checkpoint-create", "web", "/root/checkpoint.xml", "--redefine")
+    for command in (["kvm-delete", "web", "--yes", "--force"], ["kvm-clone", "web", "copy"], ["kvm-snap", "web"]):
+        host.refuses(*command, says="checkpoints of libvirt's own", hint="virsh checkpoint-list")
+    host.run("virsh", "checkpoint-delete", "web", "theirs", "--metadata")
     host.run("virsh", "destroy", "web")
 
     # A transient domain of that name.

@@ -2,8 +2,8 @@
 """Commands that are killed, interrupted and made to fail at every point: the host is as before, or as after."""
 
 import pytest
-from faults import COMMANDS, KILLED, TABLE, TRIALS, await_record, background, background_status, count_calls, \
-    end_background, generator, journal_entries, prepare, sample, strace, trial_of
+from faults import COLD_DELETE, COMMANDS, KILLED, TABLE, TRIALS, at_record, await_record, background, background_status, \
+    count_calls, end_background, generator, journal_entries, plan_of, prepare, sample, strace, trial_of
 from host import JOURNAL, ROOT, STATE, lab
 
 pytestmark = pytest.mark.module_state(prepare=prepare)
@@ -11,8 +11,9 @@ pytestmark = pytest.mark.module_state(prepare=prepare)
 every_command = pytest.mark.parametrize("command", COMMANDS.values(), ids=lambda command: command.name)
 
 
-def kill_at(host, argv, record):
-    result = host.run(*strace(f"fdatasync:signal=KILL:when={record}", argv), check=False)
+def kill_at(host, argv, record, plan=None):
+    """Without `plan` it asks for it."""
+    result = host.run(*strace(at_record(plan or plan_of(host, argv), record, "signal=KILL"), argv), check=False)
     assert result.rc in KILLED, f"record {record}: {result}"
     # What is killed before its header has a name has begun nothing.
     assert journal_entries(host) == (0 if record == 1 else 1)
@@ -28,7 +29,7 @@ def table():
 def test_killed_at_a_record(host, request, command):
     trial = trial_of(host, command)
     for record in sample(request, f"kill {command.name}", trial.records):
-        kill_at(host, command.argv, record)
+        kill_at(host, command.argv, record, trial.plan)
         assert trial.settle("kill -9") == trial.is_undone(record), f"record {record}"
 
 
@@ -39,7 +40,7 @@ def test_interrupted(host, request, command):
     # Seen before the next step: that one must stand before the commit point.
     for record in sample(request, f"interrupt {command.name}", range(1, 1 + trial.commit)):
         for signal in sample(request, f"signal {command.name}", signals):
-            result = host.run(*strace(f"fdatasync:signal={signal}:when={record}", command.argv), check=False)
+            result = host.run(*strace(at_record(trial.plan, record, f"signal={signal}"), command.argv), check=False)
             assert result.rc == 130, f"record {record}: {result}"
             assert "interrupted" in result.err
             assert trial.settle(f"SIG{signal}")
@@ -63,7 +64,7 @@ def test_a_zfs_call_fails(host, request, command):
 
 FAILING = ["mount:error=EIO:when=1", "fsync:error=EIO:when=2", "fsync:error=ENOSPC:when=1", "rename:error=EIO:when=1",
            "rename:error=ENOSPC:when=1", "fdatasync:error=EIO:when=2", "fdatasync:error=ENOSPC:when=1",
-           "fdatasync:error=EIO:when=4"]
+           "fdatasync:error=EIO:when=3"]
 
 
 @pytest.mark.parametrize("name", ["clone", pytest.param("create", marks=pytest.mark.soak)])
@@ -73,8 +74,8 @@ def test_a_system_call_fails(host, request, name):
     for fault in sample(request, f"system calls {name}", FAILING, 3):
         result = host.run(*strace(fault, command.argv), check=False)
         if result.rc == 0:
-            # Where the sync of a directory fails, nothing is lost.
-            assert fault.startswith("fsync"), result
+            # Where the sync of a directory or of the mark of the end fails, nothing is lost.
+            assert fault.startswith("fsync") or fault.endswith("when=3"), result
             trial.take_back()
             continue
         assert result.rc in (1, 3), f"{fault}: {result}"
@@ -149,8 +150,9 @@ def test_what_zfs_refuses_at_the_last_moment_undoes_a_delete(host):
     host.run("kvm-clone", "-q", "source", "held")
     host.run("kvm-snap", "-q", "held", "snap", "kept")
     before = host.state()
-    background(host, strace("fdatasync:delay_enter=6000000:when=2", ["kvm-delete", "held", "--yes"]))
-    await_record(host, 1)
+    argv = ["kvm-delete", "held", "--yes"]
+    background(host, strace(at_record(plan_of(host, argv), 2, "delay_enter=6000000"), argv))
+    await_record(host, 2)
     host.run("zfs", "hold", "mine", f"{ROOT}/held@kept")
     status, said = background_status(host)
     assert status == 1 and "Everything done so far was undone" in said, said
@@ -184,11 +186,65 @@ def test_killed_while_it_writes_an_image(host):
     host.assert_same(before)
 
 
+def test_killed_while_it_copies(host):
+    """A full copy is received without the operation's mark on its snapshot."""
+    host.create("bulky", "-q")
+    host.fill("bulky", mib=160)
+    host.run("kvm-snap", "-q", "bulky", "snap", "first")
+    before = host.state()
+    background(host, ["kvm-clone", "bulky", "bulky-copy", "--full"])
+    host.sh(f"for i in $(seq 300); do zfs list -H {ROOT}/bulky-copy >/dev/null 2>&1 && break; sleep 0.1; done; "
+            "sleep 0.5; pkill -KILL -x kvm-clone")
+    assert journal_entries(host) == 1
+    result = host.run("kld", "recover", "--json")
+    assert [one["result"] for one in result.json] == ["undone"], result
+    host.assert_same(before)
+    host.run("kvm-delete", "-q", "--yes", "bulky")
+
+
+@pytest.mark.parametrize("name", ["clone", "delete"])
+def test_recovery_is_killed(host, request, name):
+    """At calls to ZFS, again and again, until one comes through."""
+    command = COMMANDS[name]
+    trial = trial_of(host, command)
+    for record in sample(request, f"recovery {name}", trial.records[2:]):
+        kill_at(host, command.argv, record, trial.plan)
+        calls = count_calls(host, "ioctl", ["kld", "recover", "--dry-run"], "/dev/zfs")
+        for call in sample(request, f"recovery call {name}", range(calls + 1, calls + 7), 3):
+            result = host.run(*strace(f"ioctl:signal=KILL:when={call}", ["kld", "recover"], path="/dev/zfs"), check=False)
+            assert result.rc in (0, *KILLED), result
+        assert trial.settle("recovery killed") == trial.is_undone(record), f"record {record}"
+
+
+def test_what_cannot_be_finished_is_undone(host):
+    """Killed behind its commit point, before libvirt knew of anything; what it had made was cleared away by hand."""
+    command = COMMANDS["clone"]
+    trial = trial_of(host, command)
+    kill_at(host, command.argv, [step["act"] for step in trial.plan["steps"]].index("write-files") + 2, trial.plan)
+    host.sh(f"zfs destroy -r {ROOT}/.state/copy-1")
+    (recovered,) = host.run("kld", "recover", "--json").json
+    assert recovered["result"] == "undone", recovered
+    assert trial.settle("kill -9")
+
+
+def test_what_was_edited_since_survives_the_recovery_after_a_reboot(host):
+    host.create("lively", "-q")
+    kill_at(host, ["kvm-delete", "lively", "--yes"], 2)
+    host.run("virsh", "desc", "lively", "--config", "--new-desc", "edited since")
+    host.sh(f"sed -i 's/\"boot_id\":\"[^\"]*\"/\"boot_id\":\"an earlier one\"/' {JOURNAL}/*.json")
+    edited = host.xml("lively")
+    (recovered,) = host.run("kld", "recover", "--json").json
+    assert recovered["result"] == "undone", recovered
+    assert host.xml("lively") == edited
+    assert host.sh(f"findmnt -no SOURCE {STATE}/lively") == f"{ROOT}/.state/lively"
+    host.run("kvm-delete", "-q", "--yes", "lively")
+
+
 def test_libvirtd_is_killed_in_the_middle(host):
     command = COMMANDS["clone"]
     trial = trial_of(host, command)
     record = [step["act"] for step in trial.plan["steps"]].index("define-domains") + 2
-    background(host, strace(f"fdatasync:delay_enter=4000000:when={record}", command.argv))
+    background(host, strace(at_record(trial.plan, record, "delay_enter=4000000"), command.argv))
     await_record(host, record)
     host.sh("systemctl kill -s KILL libvirtd; systemctl reset-failed libvirtd; systemctl restart libvirtd")
     rc, said = background_status(host)
@@ -253,7 +309,7 @@ def test_an_unreadable_journal_is_kept(host):
 
 def power_cut(host, command, record):
     trial = trial_of(host, command)
-    background(host, strace(f"fdatasync:delay_exit=90000000:when={record}", command.argv))
+    background(host, strace(at_record(trial.plan, record, "delay_exit=90000000"), command.argv))
     await_record(host, record)
     # The record itself is synced once the call has returned, and only then does its step begin.
     host.sh("sleep 1")
@@ -267,14 +323,41 @@ def power_cut(host, command, record):
     assert host.sh(f"findmnt -no FSTYPE {STATE}/source") == "zfs", "the machines that were there have their state"
 
 
+POWER = [COLD_DELETE if command.finishes and command.name == "delete" else command for command in COMMANDS.values()]
+
+
 def test_power_cut(host, request):
-    (name,) = sample(request, "power", ["clone", "create", "delete"])[:1]
+    (name,) = sample(request, "power", ["clone", "create", COLD_DELETE.name])[:1]
+    (command,) = [one for one in POWER if one.name == name]
+    trial = trial_of(host, command)
+    power_cut(host, command, generator("power record").choice(trial.records[1:]))
+
+
+@pytest.mark.parametrize("name, act", [("adopt", "rename-dataset"), pytest.param("delete", "undefine-domains",
+                                                                                  marks=pytest.mark.soak)])
+def test_power_cut_on_what_starts_with_the_host(host, name, act):
+    """Half taken in, or half gone, it must not start; afterwards it is marked again."""
     trial = trial_of(host, COMMANDS[name])
-    power_cut(host, COMMANDS[name], generator("power record").choice(trial.records[1:]))
+    machine = trial.plan["machines"][0]
+    host.run("virsh", "autostart", machine)
+    plan = trial.command.plan(host)
+    record = [step["act"] for step in plan["steps"]].index(act) + 2
+    background(host, strace(at_record(plan, record, "delay_exit=90000000"), trial.command.argv))
+    await_record(host, record)
+    host.sh("sleep 1")
+    lab("cut", host.name)
+    lab("boot", host.name, timeout=400)
+    host.sh("systemctl is-system-running --wait || true", timeout=180)
+    assert journal_entries(host) == 0, host.sh("journalctl -b -u kld-recover.service --no-pager")
+    assert host.domains()[machine] == "shut off"
+    assert "Autostart:      enable" in host.run("virsh", "dominfo", machine).out
+    if name == "adopt":
+        host.run("virsh", "autostart", machine, "--disable")
+    assert trial.settle("power cut, with autostart")
 
 
 @pytest.mark.soak
-@every_command
+@pytest.mark.parametrize("command", POWER, ids=lambda command: command.name)
 def test_power_cut_at_every_record(host, command):
     for record in trial_of(host, command).records[1:]:
         power_cut(host, command, record)

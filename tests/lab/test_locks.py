@@ -5,7 +5,7 @@ import re
 import time
 
 import pytest
-from faults import await_record, background, background_status, strace
+from faults import at_record, await_record, background, background_status, plan_of, strace
 
 
 def prepare(host):
@@ -16,9 +16,9 @@ def prepare(host):
 pytestmark = pytest.mark.module_state(prepare=prepare)
 
 
-def slow(seconds, argv):
+def slow(host, seconds, argv):
     """The command waits so long before its first step, its locks held and its plan written down."""
-    return strace(f"fdatasync:delay_enter={seconds * 1000000}:when=2", argv)
+    return strace(at_record(plan_of(host, argv), 2, f"delay_enter={seconds * 1000000}"), argv)
 
 
 def at_once(host, *commands):
@@ -33,7 +33,7 @@ def at_once(host, *commands):
 
 def test_the_second_waits_then_names_the_first(host):
     host.run("kvm-snap", "-q", "golden", "snap", "s")
-    background(host, slow(25, ["kvm-clone", "golden", "first"]))
+    background(host, slow(host, 25, ["kvm-clone", "golden", "first"]))
     await_record(host, 2)
     before = host.state()
     start = time.monotonic()
@@ -55,7 +55,7 @@ def test_the_second_waits_then_names_the_first(host):
 
 
 def test_the_second_waits_for_a_short_first(host):
-    background(host, slow(2, ["kvm-clone", "golden", "short"]))
+    background(host, slow(host, 2, ["kvm-clone", "golden", "short"]))
     await_record(host, 2)
     host.run("kvm-clone", "short", "after-it")
     assert background_status(host)[0] == 0
@@ -64,7 +64,7 @@ def test_the_second_waits_for_a_short_first(host):
 
 
 def test_shared_locks_go_together(host):
-    background(host, slow(20, ["kvm-clone", "golden", "slow"]))
+    background(host, slow(host, 20, ["kvm-clone", "golden", "slow"]))
     await_record(host, 2)
     start = time.monotonic()
     host.run("kvm-clone", "golden", "meanwhile")
@@ -80,7 +80,7 @@ def test_shared_locks_go_together(host):
 
 
 def test_machines_that_have_nothing_in_common(host):
-    background(host, slow(15, ["kvm-create", "one", "--no-start", "--disk", "1", "--ram", "256", "--firmware", "bios"]))
+    background(host, slow(host, 15, ["kvm-create", "one", "--no-start", "--disk", "1", "--ram", "256", "--firmware", "bios"]))
     await_record(host, 2)
     start = time.monotonic()
     host.create("two", "-q")
@@ -128,7 +128,7 @@ def test_a_clone_is_deleted_while_its_sibling_is_made(host):
 
 
 def test_locks_of_the_dead_hold_nobody_up(host):
-    background(host, slow(60, ["kvm-delete", "golden", "--yes"]))
+    background(host, slow(host, 60, ["kvm-delete", "golden", "--yes"]))
     await_record(host, 2)
     host.sh("pid=$(pgrep -x kvm-delete); kill -9 $pid; while kill -0 $pid 2>/dev/null; do sleep 0.1; done")
     start = time.monotonic()

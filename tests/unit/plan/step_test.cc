@@ -164,9 +164,10 @@ TEST(Step, WhatIsMadeIsUnmadeByItsOperation) {
 TEST(Step, TheInverseOfAnInverseIsTheStep) {
   for (const Step& step : std::vector<Step>{
            MountFilesystems{{{"a/b", "/b"}, {"a/c", "/c"}}}, UnmountFilesystems{{{"a/b", "/b"}}}, MoveAside{"/a", "/b"},
-           RenameDataset{"a/b", "a/c", 7}, SetProperties{"a/b", {{"a:x", "1"}}, {{"a:x", ""}}}, DefineDomains{kDomains},
-           UndefineDomains{kDomains, true}, RedefineDomain{kDomains[0], {"web", "u-web", "<old/>"}},
-           SetAutostart{{"web", "u"}, true}, StartDomain{{"web", "u"}}}) {
+           RenameDataset{"a/b", "a/c", 7}, SetProperties{"a/b", {{"a:x", "1"}}, {{"a:x", ""}}},
+           DefineDomains{kDomains, false}, UndefineDomains{kDomains, true},
+           RedefineDomain{kDomains[0], {"web", "u-web", "<old/>"}, false}, SetAutostart{{"web", "u"}, true},
+           StartDomain{{"web", "u"}}}) {
     const auto back = inverse(step);
     ASSERT_TRUE(back) << describe(step);
     EXPECT_NE(*back, step);

@@ -205,7 +205,10 @@ class FakeRunner : public Runner {
         std::holds_alternative<plan::CloneDatasets>(step) || std::holds_alternative<plan::WriteFiles>(step) ||
         std::holds_alternative<plan::WriteSeeds>(step) || std::holds_alternative<plan::DefineDomains>(step) ||
         std::holds_alternative<plan::UndefineDomains>(step);
-    if (backwards && parallel) std::reverse(acts.begin(), acts.end());
+    // What is written is synced when all of it is there.
+    const auto* seeds = std::get_if<plan::WriteSeeds>(&step);
+    const auto last = acts.end() - (seeds == nullptr ? 0 : static_cast<std::ptrdiff_t>(seeds->sync.size()));
+    if (backwards && parallel) std::reverse(acts.begin(), last);
     for (std::size_t i = 0; i <= acts.size(); ++i) {
       if (trouble) trouble(step, i, acts.size());
       if (i < acts.size()) acts[i]();
@@ -307,6 +310,15 @@ class FakeRunner : public Runner {
       throw Error(fmt::format("cannot write '{}': its filesystem is not mounted", path));
     if (!synced) unsynced.emplace_back(path, host_.read(path));
     host_.file(path) = content;
+  }
+
+  void add_syncs(Acts& acts, const Names& sync) {
+    for (const auto& what : sync) {
+      acts.emplace_back([=, this] {
+        std::erase_if(unsynced,
+                      [&](const auto& file) { return !what.starts_with('/') || file.first.starts_with(what + "/"); });
+      });
+    }
   }
 
   FakeDomain& required(const std::string& uuid) {
@@ -425,6 +437,7 @@ class FakeRunner : public Runner {
         write(seed.path, image, false);
       });
     }
+    add_syncs(acts, step.sync);
     return acts;
   }
   Acts acts_of(const plan::WriteImage& step) {
@@ -492,13 +505,13 @@ class FakeRunner : public Runner {
   }
   Acts acts_of(const plan::DefineDomains& step) {
     Acts acts;
-    for (const auto& domain : step.domains) acts.emplace_back([=, this] { define(domain); });
-    for (const auto& what : step.sync) {
+    for (const auto& domain : step.domains) {
       acts.emplace_back([=, this] {
-        std::erase_if(unsynced,
-                      [&](const auto& file) { return !what.starts_with('/') || file.first.starts_with(what + "/"); });
+        const auto known = host_.domains.find(domain.uuid);
+        if (!recovering || known == host_.domains.end() || known->second.name != domain.name) define(domain);
       });
     }
+    add_syncs(acts, step.sync);
     return acts;
   }
   Acts acts_of(const plan::UndefineDomains& step) {
