@@ -38,6 +38,8 @@ def interleaved(times, peers, repeat):
             times.setdefault(name, []).append(measure(number))
             note(f"{name}: {times[name][-1]} s")
             clean_up(number)
+            # What udev still does for the last one is not the next one's.
+            run("udevadm", "settle")
 
 
 def forget(name, snapshot=True):
@@ -160,7 +162,7 @@ def listings(repeat, sizes, loops):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--repeat", type=int, default=9)
     parser.add_argument("--count", type=int, default=50)
     parser.add_argument("--large", type=int, default=8192)
     parser.add_argument("--sizes", default="10,100,500")

@@ -75,6 +75,8 @@ def test_names(host):
         (["kvm-clone", "web", "a", "a"], 3, "given twice"),
         (["kvm-clone", "web", "a/b"], 2, "contains '/'"),
         (["kvm-clone", "web", "new", "list"], 2, "is a word the commands use"),
+        (["kvm-snap", "web@s", "list"], 2, "contains '@'"),
+        (["kvm-snap", "../web", "list"], 2, "starts with '.'"),
     ])
     # The longest and the oddest that are allowed.
     host.run("kvm-create", "X" * 63, *CREATE, "--dry-run")
