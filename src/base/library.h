@@ -17,6 +17,7 @@ void* library_function(const LibraryName& library, const char* function);
 }  // namespace kld
 
 /// A struct of pointers to C functions by their own names, from a list X(first) X(second) …, and `Name load_Name()`.
+// NOLINTNEXTLINE(bugprone-macro-parentheses): the name of a member takes none
 #define KLD_LIBRARY_MEMBER(function) decltype(&::function) function;
 #define KLD_LIBRARY_FIND(function) \
   found.function = reinterpret_cast<decltype(found.function)>(::kld::library_function(library, #function));
