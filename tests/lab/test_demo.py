@@ -1,16 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo, as it runs in its own lab and with --here: it shows what it promises and leaves nothing."""
+"""The demo with --here, on a host without the package: it shows what it promises and leaves nothing."""
 
 import re
 
-from host import GUEST, REPOSITORY, lab
+from host import GUEST, REPOSITORY, environment, lab
+
+# What needs the network or hours: the packages to build with, the build, the making of a guest.
+STAND_INS = {
+    "tools/setup": "exit 0",
+    "tools/install": 'cp /root/kld.deb "$2/"; echo "$2/kld.deb"',
+    "lab/lab": f'[ "$1" = guest ] && echo {GUEST}',
+}
 
 
 def test_demo(host):
-    lab("copy", REPOSITORY / "tools" / "demo-story", f"{host.name}:/root/")
+    host.sh("mkdir -p /root/kld/tools /root/kld/lab")
+    lab("copy", REPOSITORY / "tools" / "demo", REPOSITORY / "tools" / "demo-story", f"{host.name}:/root/kld/tools/")
+    lab("copy", environment("KLD_DEB"), f"{host.name}:/root/kld.deb")
+    for path, text in STAND_INS.items():
+        host.write(f"/root/kld/{path}", f"#!/bin/bash\n{text}\n")
+        host.sh(f"chmod 755 /root/kld/{path}")
     host.create("bystander")
+    host.run("dpkg", "--purge", "kldload-kvm")
+    demo = ["/root/kld/tools/demo", "--here"]
     with host.assert_unchanged():
-        shown = host.run("/root/demo-story", "vmpool", GUEST, timeout=1800).out
+        shown = host.run(*demo, "vmpool", timeout=1800).out
+        assert host.sh("command -v kld || true") == ""
+        assert host.sh("ls -d /etc/kldload 2>/dev/null || true") == ""
     # Every command is printed as typed, with what it answered.
     assert shown.count("\n$ kvm-") >= 9
     names = re.findall(r"^  hostname +(\S+)$", shown, re.MULTILINE)
@@ -22,8 +38,12 @@ def test_demo(host):
     refused = shown[shown.index("$ kvm-delete demo-golden --force --yes"):]
     assert "machine 'demo-web-3'" in refused.split("\n# ")[0]
     assert host.sh("find /var/lib/kldload/state -mindepth 1 -maxdepth 1 -printf '%f\\n'") == "bystander"
+    with host.assert_unchanged():
+        result = host.run(*demo, "vmpool/nowhere", check=False)
+        assert result.rc == 3 and "vmpool/nowhere" in result.err, result
     # A second one in its way, or machines of that name, it does not touch.
     host.run("zfs", "create", "vmpool/kld-demo")
     with host.assert_unchanged():
-        result = host.run("/root/demo-story", "vmpool", GUEST, check=False)
+        result = host.run(*demo, "vmpool", check=False)
         assert result.rc == 3 and "zfs destroy -r vmpool/kld-demo" in result.err
+    host.sh("zfs destroy vmpool/kld-demo; dpkg -i /root/kld.deb")
