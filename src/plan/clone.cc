@@ -342,6 +342,7 @@ Result plan_clone(const View& view, const CloneRequest& request, const CloneFact
   auto own = machine->datasets();
   if (const auto* root = find_dataset(view, view.root)) own.push_back(*root);
   if (auto refusal = key_missing(own)) return *refusal;
+  if (auto refusal = state_unmounted(*machine)) return *refusal;
   if (auto refusal = layout_problem(view)) return *refusal;
   if (auto refusal = pool_full(view)) return *refusal;
 

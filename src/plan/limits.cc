@@ -88,4 +88,13 @@ std::optional<Refusal> key_missing(const std::vector<zfs::Dataset>& datasets) {
   return std::nullopt;
 }
 
+std::optional<Refusal> state_unmounted(const Machine& machine) {
+  if (!machine.state || machine.state->mounted) return std::nullopt;
+  if (auto refusal = key_missing({*machine.state})) return refusal;
+  return Refusal{"not-mounted",
+                 fmt::format("the state of machine '{}' is not mounted", machine.name),
+                 {fmt::format("{}, at {}", machine.state->name, state_directory(machine.name))},
+                 fmt::format("mount it: zfs mount {}", machine.state->name)};
+}
+
 }  // namespace kld::plan

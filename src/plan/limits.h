@@ -25,5 +25,7 @@ std::optional<Refusal> name_taken(const View& view, const std::string& name, con
 
 /// Refuses when the key of the root or of one of these datasets is not loaded.
 std::optional<Refusal> key_missing(const std::vector<zfs::Dataset>& datasets);
+/// Refuses when the machine's state, where its definition is saved and its seed is read, is not mounted.
+std::optional<Refusal> state_unmounted(const Machine& machine);
 
 }  // namespace kld::plan

@@ -63,6 +63,7 @@ Result plan_snapshot(const View& view, const SnapshotRequest& request, const Def
   if (auto refusal = foreign_state(*machine, block_jobs, true)) return *refusal;
   if (!definitions.current.empty()) {
     if (auto refusal = not_whole(view, *machine, virt::Definition::parse(definitions.current))) return *refusal;
+    if (auto refusal = state_unmounted(*machine)) return *refusal;
   }
   if (auto refusal = pool_full(view)) return *refusal;
   std::string name = request.name;

@@ -145,7 +145,12 @@ def test_encrypted_root(host):
     host.refuses("kvm-create", "more", *BIOS, "--root", "vmpool/secret", hint="zfs load-key vmpool/secret")
     host.refuses("kvm-clone", "safe", "copy", "--root", "vmpool/secret", hint="zfs load-key vmpool/secret")
     assert host.kvm_list("--root", "vmpool/secret")["safe"]["state"] == "locked"
+    host.refuses("kvm-snap", "safe", "--root", "vmpool/secret", hint="zfs load-key vmpool/secret")
     host.run("zfs", "load-key", "vmpool/secret")
+    for command in (["kvm-clone", "safe", "copy"], ["kvm-snap", "safe"]):
+        host.refuses(*command, "--root", "vmpool/secret", says="the state of machine 'safe' is not mounted",
+                     hint="zfs mount vmpool/secret/.state/safe")
+    host.run("zfs", "mount", "vmpool/secret/.state/safe")
     host.run("kvm-create", "more", *BIOS, "--root", "vmpool/secret")
     # A clone and a full copy are encrypted as their source is, with its key.
     host.sh("dd if=/dev/urandom of=/dev/zvol/vmpool/secret/safe bs=1M count=4 oflag=direct status=none")

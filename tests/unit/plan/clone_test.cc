@@ -98,6 +98,7 @@ TEST(PlanClone, RefusesWhatItMust) {
   EXPECT_EQ(kind([](auto& c) { c.host.domain_of("golden").has_checkpoints = true; }), "libvirt-checkpoints");
   EXPECT_EQ(kind([](auto& c) { c.host.domain_of("golden").persistent = false; }), "transient-domain");
   EXPECT_EQ(kind([](auto& c) { c.host.dataset("rpool/vms/golden").key_missing = true; }), "key-missing");
+  EXPECT_EQ(kind([](auto& c) { c.host.dataset("rpool/vms/.state/golden").mounted = false; }), "not-mounted");
   EXPECT_EQ(kind([](auto& c) { c.host.dataset("rpool/vms").available = MiB; }), "pool-full");
   EXPECT_EQ(kind([](auto& c) { c.request.targets = {"a", "b", "a"}; }), "name-taken");
   EXPECT_EQ(kind([](auto& c) { c.request.targets = {"golden"}; }), "name-taken");

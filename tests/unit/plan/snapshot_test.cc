@@ -115,6 +115,10 @@ TEST(PlanSnapshot, RefusesWhatItMust) {
   EXPECT_EQ(kind_of(plan_snapshot(host.view, {"stranger", ""}, kSaved, {}, {}, fresh())), "not-adopted");
   EXPECT_EQ(kind_of(plan_snapshot(host.view, {"web", "s"}, kSaved, {"s"}, {}, fresh())), "snapshot-exists");
   EXPECT_EQ(kind_of(plan_snapshot(host.view, {"web", ""}, kSaved, {}, {"vda: commit"}, fresh())), "block-job");
+  host.dataset("rpool/vms/.state/web").mounted = false;
+  EXPECT_EQ(kind_of(plan_snapshot(host.view, {"web", ""}, kSaved, {}, {}, fresh())), "not-mounted");
+  host.dataset("rpool/vms/.state/web").key_missing = true;
+  EXPECT_EQ(kind_of(plan_snapshot(host.view, {"web", ""}, kSaved, {}, {}, fresh())), "key-missing");
   host.domain_of("web").has_snapshots = true;
   EXPECT_EQ(kind_of(plan_snapshot(host.view, {"web", ""}, kSaved, {}, {}, fresh())), "libvirt-snapshots");
 }
