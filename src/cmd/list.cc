@@ -62,12 +62,7 @@ bool lies_deeper(const plan::View& view) {
 void run_list(cli::Context& context, const Flags& flags) {
   plan::check_sort(flags.request.sort);
   cli::Context::require_root();
-  auto host = context.look({.sync_first = false,
-                            .snapshots_of = "",
-                            .definition_of = "",
-                            .shallow = !flags.wide,
-                            .machines = {},
-                            .folders = true});
+  auto host = context.look({.shallow = !flags.wide, .folders = true});
   if (!flags.wide && lies_deeper(host.view())) host = context.look();
   auto request = flags.request;
   request.volumes = host.view().volumes;

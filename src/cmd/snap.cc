@@ -20,8 +20,7 @@ struct Flags {
 };
 
 run::Look shallow_look(const std::string& machine, bool snapshots) {
-  return {.sync_first = false,
-          .snapshots_of = snapshots ? machine : "",
+  return {.snapshots_of = snapshots ? machine : "",
           .definition_of = snapshots ? "" : machine,
           .shallow = true,
           .machines = {machine}};

@@ -21,9 +21,10 @@ namespace kld::run {
 
 /// What to look at beyond datasets and domains.
 struct Look {
-  bool sync_first = false;    ///< wait until what was written is accounted for
-  std::string snapshots_of;   ///< with `shallow`: a machine whose snapshots will be asked for, listed in the same call
-  std::string definition_of;  ///< a machine whose definition will be asked for, read while ZFS lists
+  bool sync_first = false;  ///< wait until what was written is accounted for
+  /// With `shallow`: a machine whose snapshots will be asked for, listed in the same call.
+  std::string snapshots_of = {};
+  std::string definition_of = {};  ///< a machine whose definition will be asked for, read while ZFS lists
   /// What lies directly below the root, and the state of `machines`; not each dataset of every machine.
   bool shallow = false;
   std::vector<std::string> machines = {};

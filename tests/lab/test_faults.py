@@ -323,7 +323,7 @@ def power_cut(host, command, record):
     assert host.sh(f"findmnt -no FSTYPE {STATE}/source") == "zfs", "the machines that were there have their state"
 
 
-POWER = [COLD_DELETE if command.finishes and command.name == "delete" else command for command in COMMANDS.values()]
+POWER = [COLD_DELETE if command.name == "delete" else command for command in COMMANDS.values()]
 
 
 def test_power_cut(host, request):

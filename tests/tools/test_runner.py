@@ -28,7 +28,7 @@ AWAY = '{"name": "c", "status": "RUN", "result": "SKIPPED"}'
 
 
 class Runner(unittest.TestCase):
-    """A tree with nothing but the script: format, shellcheck, tidy, four fuzz targets less, unit and docs."""
+    """A tree with the script, one source, one fuzz target, two unit tests and one test each of docs and tools."""
 
     def setUp(self):
         self.tree = Path(tempfile.mkdtemp())
