@@ -363,18 +363,6 @@ std::optional<Pool> find_pool(const std::string& name) {
   return pools.empty() ? std::nullopt : std::optional(pools.front());
 }
 
-std::vector<std::string> existing(const std::vector<std::string>& names) {
-  Argv argv = {"zfs", "list", "-H", "-o", "name"};
-  argv.insert(argv.end(), names.begin(), names.end());
-  const auto result = run_process(argv);
-  if (result.status != 0 && !is_missing(result)) fail("cannot look for datasets", result);
-  std::vector<std::string> found;
-  for (const auto line : split(result.out, '\n')) {
-    if (!line.empty()) found.emplace_back(line);
-  }
-  return found;
-}
-
 std::optional<std::uint64_t> dataset_guid(const std::string& name) {
   const auto result = run_process({"zfs", "get", "-Hp", "-o", "value", "guid", name});
   if (result.status != 0) {

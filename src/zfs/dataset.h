@@ -95,8 +95,6 @@ std::vector<Dataset> list_origins(const std::string& pool);
 /// referenced and written, which are slow.
 std::vector<Snapshot> list_snapshots(const std::vector<std::string>& datasets, bool sizes);
 std::optional<Pool> find_pool(const std::string& name);
-/// Every name of these that exists as a dataset.
-std::vector<std::string> existing(const std::vector<std::string>& names);
 /// guid of a dataset, nullopt when there is none.
 std::optional<std::uint64_t> dataset_guid(const std::string& name);
 /// When a dataset was made; 0 when there is none.
