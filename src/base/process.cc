@@ -63,12 +63,12 @@ std::vector<char*> pointers(const std::vector<std::string>& words) {
   return result;
 }
 
-pid_t spawn(const Argv& argv, const Pipe& in, const Pipe& out, const Pipe& err) {
+pid_t spawn(const Argv& argv, int in, int out, int err) {
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_adddup2(&actions, in.read_end, STDIN_FILENO);
-  posix_spawn_file_actions_adddup2(&actions, out.write_end, STDOUT_FILENO);
-  posix_spawn_file_actions_adddup2(&actions, err.write_end, STDERR_FILENO);
+  posix_spawn_file_actions_adddup2(&actions, in, STDIN_FILENO);
+  posix_spawn_file_actions_adddup2(&actions, out, STDOUT_FILENO);
+  posix_spawn_file_actions_adddup2(&actions, err, STDERR_FILENO);
   // A process group of its own: Ctrl-C reaches us alone, and we decide what becomes of it.
   posix_spawnattr_t attributes;
   posix_spawnattr_init(&attributes);
@@ -125,7 +125,8 @@ ProcessResult run_process(const Argv& wanted, const ProcessOptions& options) {
   Pipe in;
   Pipe out;
   Pipe err;
-  const pid_t pid = spawn(argv, in, out, err);
+  const pid_t pid = spawn(argv, options.input_fd >= 0 ? options.input_fd : in.read_end,
+                          options.output_fd >= 0 ? options.output_fd : out.write_end, err.write_end);
   in.close_read();
   out.close_write();
   err.close_write();
@@ -135,7 +136,7 @@ ProcessResult run_process(const Argv& wanted, const ProcessOptions& options) {
   const auto collect = [&](std::string_view piece) { result.out.append(piece); };
   const auto deadline = Clock::now() + options.limit;
   std::size_t written = 0;
-  if (options.input.empty()) in.close_write();
+  if (options.input.empty() || options.input_fd >= 0) in.close_write();
   while (out.read_end >= 0 || err.read_end >= 0) {
     if (options.stop && options.stop()) {
       end_process(pid);

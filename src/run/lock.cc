@@ -49,7 +49,8 @@ std::vector<std::string> lock_holders(int fd) {
     fields >> number >> kind >> mode >> access >> pid >> file;
     const auto inode = file.substr(file.rfind(':') + 1);
     if (kind != "FLOCK" || inode != std::to_string(status.st_ino)) continue;
-    holders.push_back(fmt::format("pid {}: {}", pid, command_line(pid)));
+    const std::string words = command_line(pid);
+    holders.push_back(fmt::format("pid {}: {}", pid, words.empty() ? "ended; what it started has not" : words));
   }
   return holders;
 }
@@ -65,7 +66,9 @@ int open_lock(const std::string& directory, const std::string& name) {
   std::error_code ignored;
   fs::create_directories(directory, ignored);
   const std::string path = fmt::format("{}/{}", directory, file_name(name));
-  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+  // Not O_CLOEXEC: a program that we start, and that outlives us, holds it on.
+  // NOLINTNEXTLINE(android-cloexec-open)
+  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
   if (fd < 0) throw Error(fmt::format("cannot open lock '{}': {}", path, std::strerror(errno)));
   return fd;
 }

@@ -12,7 +12,8 @@ inline constexpr char kLockDirectory[] = "/run/kldload/lock";
 
 enum class Lock { shared, exclusive };
 
-/// Locks on machines: flock on one file each, gone with the process.
+/// Locks on machines: flock on one file each, gone with the process and with all that it started: what outlives it
+/// for a moment still works on the machine.
 class Locks {
  public:
   /// Takes all in the order of their names. Waits up to `patience` in all, then throws Refused naming the process

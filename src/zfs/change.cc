@@ -9,7 +9,9 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <csignal>
 #include <cstring>
+#include <future>
 #include <mutex>
 #include <new>
 #include <thread>
@@ -98,6 +100,40 @@ struct PipePair {
   Descriptor read_end;
   Descriptor write_end;
 };
+
+/// Closes it at the end of a scope, also when that is left by an exception: whoever waits at the other end goes on.
+class Closing {
+ public:
+  explicit Closing(Descriptor& end) : end_(end) {}
+  ~Closing() { end_.reset(); }
+  Closing(const Closing&) = delete;
+  Closing& operator=(const Closing&) = delete;
+
+ private:
+  Descriptor& end_;
+};
+
+/// All that comes, counted.
+void pass_on(int from, int to, const std::function<void(std::uint64_t)>& progress,
+             const std::function<bool()>& interrupted) {
+  std::uint64_t bytes = 0;
+  while (!interrupted || !interrupted()) {
+    const ssize_t moved = ::splice(from, nullptr, to, nullptr, 1 << 20, SPLICE_F_MOVE);
+    if (moved < 0 && errno == EINTR) continue;
+    if (moved <= 0) return;
+    bytes += static_cast<std::uint64_t>(moved);
+    if (progress) progress(bytes);
+  }
+}
+
+/// What a program said last, without the end of the line.
+std::string last_line(const std::string& said) {
+  const auto end = said.find_last_not_of(" \n");
+  if (end == std::string::npos) return "it did not say why";
+  const auto start = said.find_last_of('\n', end);
+  return said.substr(start == std::string::npos ? 0 : start + 1,
+                     end - (start == std::string::npos ? 0 : start + 1) + 1);
+}
 
 }  // namespace
 
@@ -201,50 +237,47 @@ std::uint64_t send_size(const std::string& snapshot) {
   return size;
 }
 
+// By programs, not by the library: ZFS loses a SIGKILL that comes while it starts a thread (spl_kthread_create clears
+// the mark of a pending signal), and a process that then waits for its own pipe never ends, with all its locks. A
+// program that holds one end only sees the other one close, whatever became of the signal.
 void copy(const std::string& snapshot, const std::string& target, const Properties& properties,
           const std::function<void(std::uint64_t)>& progress, const std::function<bool()>& interrupted) {
-  open_library();
   PipePair sent;
   PipePair received;
-  constexpr auto kFlags =
-      static_cast<lzc_send_flags>(LZC_SEND_FLAG_LARGE_BLOCK | LZC_SEND_FLAG_COMPRESS | LZC_SEND_FLAG_EMBED_DATA);
-  int send_problem = 0;
-  std::thread sender([&] {
-    send_problem = lzc_send(snapshot.c_str(), nullptr, sent.write_end.get(), kFlags);
-    sent.write_end.reset();
-  });
-  bool stopped = false;
-  // Between the two, so that bytes are counted, and so that stopping is closing: each side sees its pipe end.
-  std::thread pump([&] {
-    std::uint64_t bytes = 0;
-    for (;;) {
-      stopped = interrupted && interrupted();
-      if (stopped) break;
-      const ssize_t moved =
-          ::splice(sent.read_end.get(), nullptr, received.write_end.get(), nullptr, 1 << 20, SPLICE_F_MOVE);
-      if (moved < 0 && errno == EINTR) continue;
-      if (moved <= 0) break;
-      bytes += static_cast<std::uint64_t>(moved);
-      if (progress) progress(bytes);
-    }
-    sent.read_end.reset();
-    received.write_end.reset();
-  });
+  ProcessOptions sending;
+  sending.limit = std::chrono::hours(24 * 7);
+  sending.stop = interrupted;
+  ProcessOptions receiving = sending;
+  sending.output_fd = sent.write_end.get();
+  receiving.input_fd = received.read_end.get();
+  Argv receive = {"zfs", "receive", "-u"};
+  for (const auto& [key, value] : properties) receive.insert(receive.end(), {"-o", key + "=" + value});
   const std::string name = target + snapshot.substr(snapshot.find('@'));
-  std::uint64_t read_bytes = 0;
-  std::uint64_t error_flags = 0;
-  std::uint64_t action_handle = 0;
-  nvlist_t* errors = nullptr;
-  const int receive_problem = lzc_receive_with_cmdprops(
-      name.c_str(), nullptr, native(properties).get(), nullptr, 0, nullptr, B_FALSE, B_FALSE, B_FALSE,
-      received.read_end.get(), nullptr, -1, &read_bytes, &error_flags, &action_handle, &errors);
-  const Nvlist ignored(errors);
-  received.read_end.reset();
-  pump.join();
-  sender.join();
-  if (stopped) throw Interrupted();
-  check(receive_problem, fmt::format("copy '{}' to '{}'", snapshot, target));
-  check(send_problem, fmt::format("send '{}'", snapshot));
+  receive.push_back(name);
+
+  auto sender = std::async(std::launch::async, [&] {
+    const Closing end(sent.write_end);
+    return run_process({"zfs", "send", "-Lce", snapshot}, sending);
+  });
+  auto pump = std::async(std::launch::async, [&] {
+    const Closing ends[] = {Closing(received.write_end), Closing(sent.read_end)};
+    pass_on(sent.read_end.get(), received.write_end.get(), progress, interrupted);
+  });
+  ProcessResult receiver;
+  {
+    const Closing end(received.read_end);
+    receiver = run_process(receive, receiving);
+  }
+  pump.get();
+  const ProcessResult sent_all = sender.get();
+  if (interrupted && interrupted()) throw Interrupted();
+  // A sender that found nobody to write to has nothing to tell.
+  if (sent_all.status != 0 && sent_all.status != 128 + SIGPIPE) {
+    throw Error(fmt::format("cannot send '{}': {}", snapshot, last_line(sent_all.err)));
+  }
+  if (receiver.status != 0 || sent_all.status != 0) {
+    throw Error(fmt::format("cannot copy '{}' to '{}': {}", snapshot, target, last_line(receiver.err)));
+  }
   destroy_snapshots_if_present({name});
 }
 

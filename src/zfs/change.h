@@ -27,9 +27,8 @@ bool exists(const std::string& name);
 void sync(const std::string& pool);
 /// Sets local properties; an empty value inherits instead. User properties and native ones, by `zfs set`/`zfs inherit`.
 void set_properties(const std::string& name, const Properties& properties);
-/// A full copy of `snapshot` as `target`, sent and received in this process. `progress` hears of bytes sent; the
-/// received snapshot is destroyed at the end, so that the copy is independent and bare. Throws Interrupted when asked
-/// to.
+/// A full copy of `snapshot` as `target`, by `zfs send` and `zfs receive`. `progress` hears of bytes sent; the received
+/// snapshot is destroyed at the end, so that the copy is independent and bare. Throws Interrupted when asked to.
 void copy(const std::string& snapshot, const std::string& target, const Properties& properties,
           const std::function<void(std::uint64_t)>& progress, const std::function<bool()>& interrupted);
 /// Bytes that a full send of the snapshot is estimated to take.

@@ -125,7 +125,8 @@ def prepare(host):
         host.sh(f"uuid=$(virsh domuuid {name}); mkdir -p {TPM}/$uuid/tpm2; echo {name} >{TPM}/$uuid/tpm2/tpm2-00.permall")
     host.run("virsh", "desc", "edited", "--config", "--new-desc", "edited by hand")
     _make_legacy(host)
-    # The first snapshot of a machine saves its definition as libvirt words it.
+    # The first snapshot of a machine saves its definition as libvirt words it, and that changes when it starts again.
+    host.sh("systemctl restart libvirtd")
     for name in ("parent", "source"):
         host.run("kvm-snap", "-q", name, "snap", "first")
         host.run("kvm-snap", "-q", name, "delete", "first", "--yes")

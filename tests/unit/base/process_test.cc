@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/process.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -41,6 +42,19 @@ TEST(RunProcess, FeedsStandardInputWholeHoweverLong) {
 }
 
 TEST(RunProcess, StandardInputIsEmptyUnlessGiven) { EXPECT_EQ(run_process({"cat"}).out, ""); }
+
+TEST(RunProcess, ReadsAndWritesDescriptorsOfTheCaller) {
+  int ends[2];
+  ASSERT_EQ(::pipe2(ends, O_CLOEXEC), 0);
+  ProcessOptions writing;
+  writing.output_fd = ends[1];
+  EXPECT_EQ(run_process({"echo", "words"}, writing).out, "");
+  ::close(ends[1]);
+  ProcessOptions reading;
+  reading.input_fd = ends[0];
+  EXPECT_EQ(run_process({"cat"}, reading).out, "words\n");
+  ::close(ends[0]);
+}
 
 TEST(RunProcess, AProgramThatIgnoresItsInputIsNoFailure) {
   struct sigaction ignored {};

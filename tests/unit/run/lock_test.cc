@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "run/lock.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
 #include <filesystem>
+#include <future>
+#include <optional>
 
 #include "base/error.h"
+#include "base/process.h"
 
 namespace kld::run {
 namespace {
@@ -194,6 +198,25 @@ TEST_F(LockTest, ClaimsEndWithTheirOwner) {
   EXPECT_TRUE(after.take("golden", "s", Lock::exclusive));
   ::close(ready[0]);
   ::close(ready[1]);
+}
+
+TEST_F(LockTest, WhatAProcessStartedHoldsItsLocks) {
+  auto locks = std::make_optional(take({{"web", Lock::exclusive}}));
+  int ends[2];
+  ASSERT_EQ(::pipe2(ends, O_CLOEXEC), 0);
+  ProcessOptions options;
+  options.input_fd = ends[0];
+  auto started = std::async(std::launch::async, [&] { return run_process({"cat"}, options).status; });
+  const auto has_started = [] {
+    return run_process({"pgrep", "-P", std::to_string(::getpid()), "-x", "cat"}).status == 0;
+  };
+  for (int tries = 0; tries < 200 && !has_started(); ++tries) ::usleep(10'000);
+  locks.reset();
+  EXPECT_FALSE(can_take({{"web", Lock::exclusive}}));
+  ::close(ends[1]);
+  EXPECT_EQ(started.get(), 0);
+  EXPECT_TRUE(can_take({{"web", Lock::exclusive}}));
+  ::close(ends[0]);
 }
 
 }  // namespace
