@@ -146,14 +146,16 @@ void Context::recover_for(const std::map<std::string, run::Lock>& locks) const {
   }
 }
 
+void Context::require_machine_name(const std::string& name) {
+  if (const auto problem = machine_name_problem(name)) {
+    throw UsageError(fmt::format("machine name '{}' {}", name, *problem), "see the machines with 'kvm-list'");
+  }
+}
+
 void Context::dispose(const std::map<std::string, run::Lock>& locks, const run::Look& wanted,
                       const std::function<Proposal(const run::Host&)>& propose) {
   require_root();
-  for (const auto& [name, kind] : locks) {
-    if (const auto problem = machine_name_problem(name)) {
-      throw UsageError(fmt::format("machine name '{}' {}", name, *problem), "see the machines with 'kvm-list'");
-    }
-  }
+  for (const auto& [name, kind] : locks) require_machine_name(name);
   run::catch_signals();
   const run::Root where = root();
   run::Locks held;

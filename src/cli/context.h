@@ -44,6 +44,8 @@ class Context {
 
   /// Throws Refused unless we are root.
   static void require_root();
+  /// Throws UsageError for a word that no machine can be called.
+  static void require_machine_name(const std::string& name);
   run::Root root() const;
   std::string uri() const;
   /// Looks at the host; nothing is locked or changed.

@@ -73,8 +73,7 @@ nlohmann::json to_json(const plan::MachineSnapshot& snapshot) {
 
 void list(cli::Context& context, const Flags& flags) {
   cli::Context::require_root();
-  if (const auto problem = machine_name_problem(flags.machine))
-    throw UsageError(fmt::format("machine name '{}' {}", flags.machine, *problem), "see the machines with 'kvm-list'");
+  cli::Context::require_machine_name(flags.machine);
   const auto host = context.look(shallow_look(flags.machine, true));
   const auto machine = plan::find_machine(host.view(), flags.machine);
   if (!machine) throw Refused(plan::no_such_machine(host.view(), flags.machine));

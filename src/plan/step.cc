@@ -165,7 +165,8 @@ std::vector<Argv> commands(const Step& step) {
             return Lines{with_options({"zfs", "snapshot"}, s.properties, s.names)};
           },
           [](const CopyDataset& s) {
-            return Lines{{"zfs", "send", "-Lce", s.snapshot}, with_options({"zfs", "receive"}, s.properties, {s.name})};
+            return Lines{{"zfs", "send", "-Lce", s.snapshot},
+                         with_options({"zfs", "receive", "-u"}, s.properties, {s.name})};
           },
           [](const MountFilesystems& s) {
             Lines lines;
@@ -346,12 +347,6 @@ std::optional<Step> inverse(const Step& step) {
 bool is_destructive(const Step& step) {
   return std::holds_alternative<DestroyDatasets>(step) || std::holds_alternative<DestroySnapshots>(step) ||
          std::holds_alternative<DiscardSaved>(step);
-}
-
-bool may_be_repeated(const Step& step) {
-  return std::holds_alternative<MountFilesystems>(step) || std::holds_alternative<WriteFiles>(step) ||
-         std::holds_alternative<WriteSeeds>(step) || std::holds_alternative<DefineDomains>(step) ||
-         std::holds_alternative<AwaitDevices>(step) || std::holds_alternative<StartDomain>(step);
 }
 
 }  // namespace kld::plan

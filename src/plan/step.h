@@ -267,8 +267,6 @@ std::vector<Argv> commands(const Step& step);
 std::optional<Step> inverse(const Step& step);
 /// True for what cannot be undone: it may stand only behind a plan's commit point.
 bool is_destructive(const Step& step);
-/// True when it does no harm to run it again although later steps, and the machine's users, have gone on.
-bool may_be_repeated(const Step& step);
 
 nlohmann::json to_json(const Step& step);
 /// For other eyes: contents of files, seeds and definitions, which hold passwords, as their size alone; guids as text,

@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include "plan/recovery.h"
+
 namespace kld::run {
 namespace {
 
@@ -33,13 +35,6 @@ bool is_about_a_domain(const plan::Step& step) {
          std::holds_alternative<plan::StopDomain>(step);
 }
 
-/// The first step that cannot be undone.
-std::size_t no_return(const plan::Plan& plan) {
-  std::size_t at = plan.commit;
-  while (at < plan.steps.size() && !plan::is_destructive(plan.steps[at])) ++at;
-  return at;
-}
-
 /// Undoes steps[0..last]. False when something is left for recovery.
 bool undo_all(const plan::Plan& plan, std::size_t last, Runner& runner, Record& record, const Watch& watch) {
   try {
@@ -59,13 +54,8 @@ bool undo_all(const plan::Plan& plan, std::size_t last, Runner& runner, Record& 
 
 }  // namespace
 
-bool is_all_or_nothing(const plan::Step& step) {
-  return std::holds_alternative<plan::DestroySnapshots>(step) || std::holds_alternative<plan::TakeSnapshots>(step) ||
-         std::holds_alternative<plan::RedefineDomain>(step);
-}
-
 void execute(const plan::Plan& plan, Runner& runner, Record& record, const Watch& watch) {
-  const std::size_t last_chance = no_return(plan);
+  const std::size_t last_chance = plan::no_return(plan);
   for (std::size_t i = 0; i < plan.steps.size(); ++i) {
     const auto& step = plan.steps[i];
     try {
@@ -76,8 +66,8 @@ void execute(const plan::Plan& plan, Runner& runner, Record& record, const Watch
         runner.run(step);
       });
     } catch (Error& error) {
-      const bool undoable = i < last_chance || (i == plan.commit && is_all_or_nothing(step));
-      if (!undoable || !undo_all(plan, i, runner, record, watch)) error.set_exit(Exit::needs_recovery);
+      if (!plan::is_undone_when_it_fails(plan, i) || !undo_all(plan, i, runner, record, watch))
+        error.set_exit(Exit::needs_recovery);
       throw;
     }
   }
@@ -95,10 +85,7 @@ bool undo(const std::vector<plan::Step>& steps, std::size_t last, Runner& runner
   for (std::size_t i = last + 1; i-- > 0;) {
     const auto inverse = plan::inverse(steps[i]);
     if (!inverse) continue;
-    // What runs and what is mounted on a host that has started anew is its own affair.
-    if (other_boot && (std::holds_alternative<plan::StartDomain>(*inverse) ||
-                       std::holds_alternative<plan::UnmountFilesystems>(*inverse)))
-      continue;
+    if (other_boot && plan::is_left_to_the_host(*inverse)) continue;
     try {
       tell(watch.undo, *inverse);
       attempt([&] { runner.run(*inverse); });

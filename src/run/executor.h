@@ -41,10 +41,6 @@ struct Watch {
 /// Exit::needs_recovery when something is left, which the record then still holds.
 void execute(const plan::Plan& plan, Runner& runner, Record& record, const Watch& watch);
 
-/// A step that changes all or nothing: when it fails at the commit point, nothing is lost yet and the plan is undone
-/// after all.
-bool is_all_or_nothing(const plan::Step& step);
-
 /// Runs the inverses of steps[0..last], last first, going on past one that fails; but a domain that cannot be taken
 /// back keeps what it stands on. True when none failed.
 /// `other_boot`: the host has started anew since; what ran then is not started again.

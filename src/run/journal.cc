@@ -20,6 +20,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "plan/recovery.h"
 
 namespace kld::run {
 namespace {
@@ -112,17 +113,6 @@ Json header(const plan::Plan& plan) {
           {"steps", std::move(steps)}};
 }
 
-std::vector<bool> synced_notes(const plan::Plan& plan) {
-  std::vector<bool> synced;
-  for (std::size_t i = 0; i < plan.steps.size(); ++i) {
-    const auto* before = i == 0 ? nullptr : &plan.steps[i - 1];
-    // A host that starts anew must know that it should not start the machine: what turned that off goes to disk, too.
-    const bool guards = before != nullptr && std::holds_alternative<plan::SetAutostart>(*before);
-    synced.push_back(i == plan.commit || guards || (i > plan.commit && !plan::may_be_repeated(*before)));
-  }
-  return synced;
-}
-
 void read_header(const std::string& line, OpenEntry& entry) {
   const Json json = Json::parse(line);
   // First, so that also an entry that cannot be read further says whom it concerns.
@@ -181,7 +171,7 @@ Journal Journal::open(const plan::Plan& plan, const std::string& directory) {
   const std::string unready = path + ".new";
   const std::string first = header(plan).dump() + "\n";
   const int fd = create_locked(unready);
-  Journal journal(fd, path, synced_notes(plan));
+  Journal journal(fd, path, plan::synced_notes(plan));
   try {
     write_line(fd, path, first);
     if (::rename(unready.c_str(), path.c_str()) != 0) throw failure("create", path);

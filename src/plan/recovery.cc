@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "plan/recovery.h"
+
+#include <algorithm>
+
+namespace kld::plan {
+namespace {
+
+template <typename... Kinds>
+bool is_any(const Step& step) {
+  return (std::holds_alternative<Kinds>(step) || ...);
+}
+
+/// It does no harm to run it again although later steps, and the machine's users, have gone on.
+bool may_be_repeated(const Step& step) {
+  return is_any<MountFilesystems, WriteFiles, WriteSeeds, DefineDomains, AwaitDevices, StartDomain>(step);
+}
+
+/// Changes all or nothing: when it fails at the commit point, nothing is lost yet.
+bool is_all_or_nothing(const Step& step) { return is_any<DestroySnapshots, TakeSnapshots, RedefineDomain>(step); }
+
+/// Gives a machine nothing yet that somebody could use.
+bool is_preparing(const Step& step) { return is_any<MountFilesystems, CopyFiles, WriteFiles, WriteSeeds>(step); }
+
+/// A power cut takes it unless a later step brought it to disk.
+bool is_volatile(const Step& step) {
+  const auto* files = std::get_if<WriteFiles>(&step);
+  return (files != nullptr && !files->synced) || is_any<WriteSeeds, MountFilesystems>(step);
+}
+
+bool brings_to_disk(const Step& step) {
+  const auto* define = std::get_if<DefineDomains>(&step);
+  const auto* seeds = std::get_if<WriteSeeds>(&step);
+  return (define != nullptr && !define->sync.empty()) || (seeds != nullptr && !seeds->sync.empty()) ||
+         is_any<TakeSnapshots>(step);
+}
+
+}  // namespace
+
+std::vector<bool> synced_notes(const Plan& plan) {
+  std::vector<bool> synced;
+  for (std::size_t i = 0; i < plan.steps.size(); ++i) {
+    const auto* before = i == 0 ? nullptr : &plan.steps[i - 1];
+    // A host that starts anew must know that it should not start the machine: what turned that off goes to disk, too.
+    const bool guards = before != nullptr && is_any<SetAutostart>(*before);
+    synced.push_back(i == plan.commit || guards || (i > plan.commit && !may_be_repeated(*before)));
+  }
+  return synced;
+}
+
+std::size_t no_return(const Plan& plan) {
+  std::size_t at = plan.commit;
+  while (at < plan.steps.size() && !is_destructive(plan.steps[at])) ++at;
+  return at;
+}
+
+bool is_undone_when_it_fails(const Plan& plan, std::size_t step) {
+  return step < no_return(plan) || (step == plan.commit && is_all_or_nothing(plan.steps[step]));
+}
+
+std::size_t first_to_finish(const Plan& plan, const Progress& progress) {
+  std::size_t first = *progress.begun;
+  if (!progress.other_boot) return first;
+  for (std::size_t i = first; i-- > plan.commit && !brings_to_disk(plan.steps[i]);) {
+    if (is_volatile(plan.steps[i])) first = i;
+  }
+  return first;
+}
+
+std::optional<std::size_t> last_to_undo(const Plan& plan, const Progress& progress) {
+  if (!progress.other_boot || plan.commit == 0) return progress.begun;
+  if (plan.steps.empty()) return std::nullopt;
+  // Notes before the commit point are not synced one by one, so each of those steps may have run; every inverse
+  // tolerates that its step did not.
+  return std::max(progress.begun.value_or(0), std::min(plan.commit, plan.steps.size()) - 1);
+}
+
+bool can_go_back(const Plan& plan, std::size_t failed, const Progress& progress) {
+  if (failed == plan.commit && is_all_or_nothing(plan.steps[failed])) return true;
+  const auto first = plan.steps.begin() + static_cast<std::ptrdiff_t>(plan.commit);
+  const auto last = plan.steps.begin() + static_cast<std::ptrdiff_t>(std::max(failed, *progress.begun));
+  return !progress.other_boot && std::all_of(first, last + 1, is_preparing);
+}
+
+bool is_optional(const Step& step) { return is_any<StartDomain, AwaitDevices>(step); }
+
+bool is_left_to_the_host(const Step& inverse) { return is_any<StartDomain, UnmountFilesystems>(inverse); }
+
+}  // namespace kld::plan

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <vector>
+
+#include "plan/plan.h"
+
+/// What becomes of a plan that was cut off: how far it can be undone, from where it is finished, and which notes of its
+/// progress must be on disk before it goes on.
+namespace kld::plan {
+
+/// How far a plan came, as its journal tells.
+struct Progress {
+  std::optional<std::size_t> begun;  ///< the last step that is noted as begun
+  bool other_boot = false;           ///< the host has started anew since: what was not on disk is gone
+};
+
+/// Of each step: whether the note that it begins must be on disk before it does.
+std::vector<bool> synced_notes(const Plan& plan);
+
+/// The first step that cannot be undone; steps.size() when all can.
+std::size_t no_return(const Plan& plan);
+
+/// True when a failure of this step of a running plan is undone, with all before it.
+bool is_undone_when_it_fails(const Plan& plan, std::size_t step);
+
+/// The step that a plan behind its commit point goes on with: the last that began, or an earlier one whose work went
+/// with the power.
+std::size_t first_to_finish(const Plan& plan, const Progress& progress);
+
+/// The last step that may have run before the commit point; none: nothing was done.
+std::optional<std::size_t> last_to_undo(const Plan& plan, const Progress& progress);
+
+/// True when a step behind the commit point that fails in recovery can be undone with all before it: it could not do
+/// anything, or libvirt knows of nothing yet. After a power cut what is noted tells too little for the latter.
+bool can_go_back(const Plan& plan, std::size_t failed, const Progress& progress);
+
+/// What a finished plan can do without: the machine is whole, and may have been used since.
+bool is_optional(const Step& step);
+
+/// Of an inverse on a host that has started anew: what runs and what is mounted is its own affair.
+bool is_left_to_the_host(const Step& inverse);
+
+}  // namespace kld::plan
