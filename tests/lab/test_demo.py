@@ -13,6 +13,12 @@ STAND_INS = {
 }
 
 
+def pause_golden(host, then):
+    """In the background, once it has begun to boot."""
+    host.sh(f"setsid sh -c \"until virsh domstate demo-golden 2>&1 | grep -q running; do sleep 1; done; sleep 3; {then}; "
+            "virsh suspend demo-golden\" </dev/null >/dev/null 2>&1 &")
+
+
 def test_demo(host):
     host.sh("mkdir -p /root/kld/tools /root/kld/lab")
     lab("copy", REPOSITORY / "tools" / "demo", REPOSITORY / "tools" / "demo-story", f"{host.name}:/root/kld/tools/")
@@ -24,7 +30,10 @@ def test_demo(host):
     host.run("dpkg", "--purge", "kldload-kvm")
     demo = ["/root/kld/tools/demo", "--here"]
     with host.assert_unchanged():
-        shown = host.run(*demo, "vmpool", timeout=1800).out
+        pause_golden(host, "echo 'KVM internal error. Suberror: 1' >>/var/log/libvirt/qemu/demo-golden.log")
+        result = host.run(*demo, "vmpool", timeout=1800)
+        shown = result.out
+        assert "demo-golden stopped: KVM internal error" in result.err, result
         assert host.sh("command -v kld || true") == ""
         assert host.sh("ls -d /etc/kldload 2>/dev/null || true") == ""
     # Every command is printed as typed, with what it answered.
@@ -41,6 +50,10 @@ def test_demo(host):
     with host.assert_unchanged():
         result = host.run(*demo, "vmpool/nowhere", check=False)
         assert result.rc == 3 and "vmpool/nowhere" in result.err, result
+    with host.assert_unchanged():
+        pause_golden(host, "sed -i '/^KVM internal error/d' /var/log/libvirt/qemu/demo-golden.log")
+        result = host.run(*demo, "vmpool", timeout=600, check=False)
+        assert result.rc == 1 and "demo-golden is paused (user)" in result.err, result
     # A second one in its way, or machines of that name, it does not touch.
     host.run("zfs", "create", "vmpool/kld-demo")
     with host.assert_unchanged():
