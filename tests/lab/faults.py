@@ -209,7 +209,15 @@ def sample(request, what, population, size=1):
 
 
 class Table:
-    """What came of each fault: command × fault × outcome. Written as a table by a soak run."""
+    """What came of each fault: command × fault × outcome. A soak run writes it as a table; a row that it did not run
+    stays as it was."""
+
+    WORDS = ["as before", "finished"]
+    FILE = REPOSITORY / "bench" / "FAULTS.md"
+    ABOUT = ("# What came of each fault\n\n"
+             "Written by `pytest --soak tests/lab/test_faults.py` with `KLD_WRITE_TABLE=1`. Each point is one run on a real "
+             "host, compared afterwards: name, guid, origin and local properties of all datasets, the XML of all domains, "
+             "the files of the states. *as before*: refused or undone; *finished*: the state is the one after.\n\n")
 
     def __init__(self):
         self.outcomes = collections.defaultdict(collections.Counter)
@@ -217,23 +225,27 @@ class Table:
     def add(self, command, fault, outcome):
         self.outcomes[command, fault][outcome] += 1
 
-    def text(self):
-        words = ["as before", "finished"]
-        lines = ["| command | fault | points | " + " | ".join(words) + " |",
-                 "|---|---|---|" + "---|" * len(words)]
-        for (command, fault), counts in sorted(self.outcomes.items()):
-            cells = [str(counts[word] or "") for word in words]
-            lines.append(f"| {command} | {fault} | {sum(counts.values())} | " + " | ".join(cells) + " |")
+    def rows(self):
+        return {(command, fault): [str(counts[word] or "") for word in self.WORDS]
+                for (command, fault), counts in self.outcomes.items()}
+
+    def earlier_rows(self):
+        if not self.FILE.exists():
+            return {}
+        lines = [line.split("|")[1:-1] for line in self.FILE.read_text().splitlines() if line.startswith("|")][2:]
+        return {(cells[0].strip(), cells[1].strip()): [cell.strip() for cell in cells[3:]] for cells in lines}
+
+    def text(self, rows):
+        lines = ["| command | fault | points | " + " | ".join(self.WORDS) + " |", "|---|---|---|" + "---|" * len(self.WORDS)]
+        for (command, fault), cells in sorted(rows.items()):
+            points = sum(int(cell or 0) for cell in cells)
+            lines.append(f"| {command} | {fault} | {points} | " + " | ".join(cells) + " |")
         return "\n".join(lines) + "\n"
 
     def write(self):
-        print(f"\n{self.text()}")
+        print(f"\n{self.text(self.rows())}")
         if os.environ.get("KLD_WRITE_TABLE") == "1":
-            (REPOSITORY / "bench" / "FAULTS.md").write_text(
-                "# What came of each fault\n\nWritten by `pytest --soak tests/lab/test_faults.py` with `KLD_WRITE_TABLE=1`. "
-                "Each point is one run on a real host, compared afterwards: name, guid, origin and local properties of "
-                "all datasets, and the XML of all domains. *as before*: refused or undone; *finished*: the state is the "
-                "one after.\n\n" + self.text())
+            self.FILE.write_text(self.ABOUT + self.text({**self.earlier_rows(), **self.rows()}))
 
 
 TABLE = Table()
