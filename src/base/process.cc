@@ -63,12 +63,14 @@ std::vector<char*> pointers(const std::vector<std::string>& words) {
   return result;
 }
 
-pid_t spawn(const Argv& argv, int in, int out, int err) {
+pid_t spawn(const Argv& argv, int in, int out, int err, const std::vector<int>& kept) {
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_adddup2(&actions, in, STDIN_FILENO);
   posix_spawn_file_actions_adddup2(&actions, out, STDOUT_FILENO);
   posix_spawn_file_actions_adddup2(&actions, err, STDERR_FILENO);
+  // Onto itself: that takes close-on-exec away.
+  for (const int fd : kept) posix_spawn_file_actions_adddup2(&actions, fd, fd);
   // A process group of its own: Ctrl-C reaches us alone, and we decide what becomes of it.
   posix_spawnattr_t attributes;
   posix_spawnattr_init(&attributes);
@@ -126,7 +128,7 @@ ProcessResult run_process(const Argv& wanted, const ProcessOptions& options) {
   Pipe out;
   Pipe err;
   const pid_t pid = spawn(argv, options.input_fd >= 0 ? options.input_fd : in.read_end,
-                          options.output_fd >= 0 ? options.output_fd : out.write_end, err.write_end);
+                          options.output_fd >= 0 ? options.output_fd : out.write_end, err.write_end, options.kept_fds);
   in.close_read();
   out.close_write();
   err.close_write();

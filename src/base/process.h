@@ -23,6 +23,8 @@ struct ProcessOptions {
   /// Descriptors that become its standard input and output instead; -1: `input`, and collected. The caller's to close.
   int input_fd = -1;
   int output_fd = -1;
+  /// Further descriptors that stay open in it, under the same numbers.
+  std::vector<int> kept_fds = {};
   /// Called with each piece of standard output as it comes (which is then not collected).
   std::function<void(std::string_view)> on_output;
   /// Asked a few times a second; true ends the process and throws Interrupted.

@@ -185,7 +185,7 @@ void Context::dispose(const std::map<std::string, run::Lock>& locks, const run::
   confirm(proposal);
   if (run::interrupted()) throw Interrupted();
   if (where.remember) run::remember_root(config_path(), where.dataset, host.root_guid());
-  execute(plan, host, proposal);
+  execute(plan, host, proposal, held);
 }
 
 void Context::show(const plan::Plan& plan) const {
@@ -209,8 +209,9 @@ void Context::confirm(const Proposal& proposal) const {
   if (!ask("Go ahead?")) throw Refused({"not-confirmed", "not confirmed, nothing changed", {}, ""});
 }
 
-void Context::execute(const plan::Plan& plan, const run::Host& host, const Proposal& proposal) {
+void Context::execute(const plan::Plan& plan, const run::Host& host, const Proposal& proposal, const run::Locks& held) {
   run::RealRunner runner(&host.libvirt(), progress_bar(!common.quiet && !common.json), run::interrupted);
+  runner.give_locks(held.descriptors());
   // While undoing, an interruption that is already asked for must not stop the undo.
   auto seen = watch();
   auto journal = run::Journal::open(plan);

@@ -78,7 +78,7 @@ class Context {
   run::Watch watch() const;
 
  private:
-  void execute(const plan::Plan& plan, const run::Host& host, const Proposal& proposal);
+  void execute(const plan::Plan& plan, const run::Host& host, const Proposal& proposal, const run::Locks& held);
   void report(const plan::Plan& plan, const run::Host& host, const Proposal& proposal) const;
   void show(const plan::Plan& plan) const;
   void confirm(const Proposal& proposal) const;

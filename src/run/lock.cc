@@ -13,7 +13,7 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
-#include <sstream>
+#include <iterator>
 #include <thread>
 
 #include "base/error.h"
@@ -37,20 +37,30 @@ std::string command_line(const std::string& pid) {
   return std::getline(file, word, '\0') ? line + " ..." : line;
 }
 
-/// Who holds a flock on this file, from /proc/locks: "1: FLOCK  ADVISORY  WRITE 4711 00:19:1234 0 EOF".
+/// Who holds a flock on this file: all processes that have an open file with the lock on it, not only the one that took
+/// it, which /proc/locks names and which may have ended.
 std::vector<std::string> lock_holders(int fd) {
-  struct stat status {};
+  struct stat wanted {};
   std::vector<std::string> holders;
-  if (::fstat(fd, &status) != 0) return holders;
-  std::ifstream locks("/proc/locks");
-  for (std::string line; std::getline(locks, line);) {
-    std::istringstream fields(line);
-    std::string number, kind, mode, access, pid, file;
-    fields >> number >> kind >> mode >> access >> pid >> file;
-    const auto inode = file.substr(file.rfind(':') + 1);
-    if (kind != "FLOCK" || inode != std::to_string(status.st_ino)) continue;
-    const std::string words = command_line(pid);
-    holders.push_back(fmt::format("pid {}: {}", pid, words.empty() ? "ended; what it started has not" : words));
+  if (::fstat(fd, &wanted) != 0) return holders;
+  std::error_code ignored;
+  for (const auto& process : fs::directory_iterator("/proc", ignored)) {
+    const std::string pid = process.path().filename();
+    if (pid.find_first_not_of("0123456789") != std::string::npos) continue;
+    std::error_code gone;
+    for (const auto& open_file : fs::directory_iterator(process.path() / "fd", gone)) {
+      struct stat status {};
+      if (::stat(open_file.path().c_str(), &status) != 0 || status.st_dev != wanted.st_dev ||
+          status.st_ino != wanted.st_ino) {
+        continue;
+      }
+      // "lock:\t1: FLOCK  ADVISORY  WRITE 4711 00:19:1234 0 EOF", of this open file alone.
+      std::ifstream about(process.path() / "fdinfo" / open_file.path().filename());
+      const std::string text{std::istreambuf_iterator<char>(about), {}};
+      if (text.find("FLOCK") == std::string::npos) continue;
+      holders.push_back(fmt::format("pid {}: {}", pid, command_line(pid)));
+      break;
+    }
   }
   return holders;
 }
@@ -66,9 +76,7 @@ int open_lock(const std::string& directory, const std::string& name) {
   std::error_code ignored;
   fs::create_directories(directory, ignored);
   const std::string path = fmt::format("{}/{}", directory, file_name(name));
-  // Not O_CLOEXEC: a program that we start, and that outlives us, holds it on.
-  // NOLINTNEXTLINE(android-cloexec-open)
-  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
+  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (fd < 0) throw Error(fmt::format("cannot open lock '{}': {}", path, std::strerror(errno)));
   return fd;
 }

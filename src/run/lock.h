@@ -12,8 +12,7 @@ inline constexpr char kLockDirectory[] = "/run/kldload/lock";
 
 enum class Lock { shared, exclusive };
 
-/// Locks on machines: flock on one file each, gone with the process and with all that it started: what outlives it
-/// for a moment still works on the machine.
+/// Locks on machines: flock on one file each, gone with the process, and with what it started and gave them to.
 class Locks {
  public:
   /// Takes all in the order of their names. Waits up to `patience` in all, then throws Refused naming the process
@@ -24,6 +23,9 @@ class Locks {
   Locks(Locks&&) noexcept;
   Locks& operator=(Locks&&) noexcept;
   ~Locks();
+
+  /// For a program that changes a machine: who keeps these open holds the locks, too, until it has ended.
+  const std::vector<int>& descriptors() const { return fds_; }
 
  private:
   std::vector<int> fds_;

@@ -120,14 +120,15 @@ void RealRunner::act(const plan::TakeSnapshots& step) const {
 
 void RealRunner::act(const plan::CopyDataset& step) const {
   const std::uint64_t total = zfs::send_size(step.snapshot);
-  zfs::copy(
-      step.snapshot, step.name, step.properties,
-      [&](std::uint64_t sent) {
-        if (progress_ && total > 0) {
-          progress_(step.name, std::min(1.0, static_cast<double>(sent) / static_cast<double>(total)), total);
-        }
-      },
-      interrupted_);
+  zfs::CopyOptions options;
+  options.progress = [&](std::uint64_t sent) {
+    if (progress_ && total > 0) {
+      progress_(step.name, std::min(1.0, static_cast<double>(sent) / static_cast<double>(total)), total);
+    }
+  };
+  options.stop = interrupted_;
+  options.kept_fds = locks_;
+  zfs::copy(step.snapshot, step.name, step.properties, options);
 }
 
 void RealRunner::act(const plan::MountFilesystems& step) const {
@@ -190,6 +191,7 @@ void RealRunner::act(const plan::WriteImage& step) const {
   options.limit = std::chrono::hours(24 * 7);
   options.stop = interrupted_;
   options.dies_with_us = true;
+  options.kept_fds = locks_;
   // "    (12.34/100%)\r"
   options.on_output = [&](std::string_view piece) {
     const auto open = piece.rfind('(');

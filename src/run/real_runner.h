@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "base/time.h"
 #include "run/executor.h"
@@ -24,6 +25,8 @@ class RealRunner : public Runner {
   void run(const plan::Step& step) override;
   /// From here on waits are not cut short: an undo runs to its end.
   void ignore_interruptions() { interrupted_ = nullptr; }
+  /// The machines' locks, which programs that change them hold on should we be killed.
+  void give_locks(std::vector<int> descriptors) { locks_ = std::move(descriptors); }
   /// Recovers what another process left: a domain that runs by now is in use, and not taken away.
   void recover() { recovering_ = true; }
   /// What the operation had made and not marked yet is known by its age: from its beginning to this time.
@@ -64,6 +67,7 @@ class RealRunner : public Runner {
   const virt::Connection* connection_;
   Progress progress_;
   std::function<bool()> interrupted_;
+  std::vector<int> locks_;
   bool recovering_ = false;
   std::optional<std::pair<UnixTime, UnixTime>> unmarked_;
 };

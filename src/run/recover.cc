@@ -100,6 +100,9 @@ std::vector<Recovered> recover(const std::function<Runner&(const OpenEntry&)>& r
       results.push_back(recover_one(*entry, runner(*entry), watch));
     } catch (const Interrupted&) {
       throw;
+    } catch (const Refused& refused) {
+      result.problem = fmt::format("{} ({})", refused.message(), fmt::join(refused.refusal().evidence, ", "));
+      results.push_back(std::move(result));
     } catch (const Error& error) {
       result.problem = error.message();
       results.push_back(std::move(result));

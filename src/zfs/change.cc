@@ -114,25 +114,20 @@ class Closing {
 };
 
 /// All that comes, counted.
-void pass_on(int from, int to, const std::function<void(std::uint64_t)>& progress,
-             const std::function<bool()>& interrupted) {
+void pass_on(int from, int to, const CopyOptions& options) {
   std::uint64_t bytes = 0;
-  while (!interrupted || !interrupted()) {
+  while (!options.stop || !options.stop()) {
     const ssize_t moved = ::splice(from, nullptr, to, nullptr, 1 << 20, SPLICE_F_MOVE);
     if (moved < 0 && errno == EINTR) continue;
     if (moved <= 0) return;
     bytes += static_cast<std::uint64_t>(moved);
-    if (progress) progress(bytes);
+    if (options.progress) options.progress(bytes);
   }
 }
 
-/// What a program said last, without the end of the line.
-std::string last_line(const std::string& said) {
-  const auto end = said.find_last_not_of(" \n");
-  if (end == std::string::npos) return "it did not say why";
-  const auto start = said.find_last_of('\n', end);
-  return said.substr(start == std::string::npos ? 0 : start + 1,
-                     end - (start == std::string::npos ? 0 : start + 1) + 1);
+/// What a program complained of; further lines are advice about its own options.
+std::string first_line(const std::string& said) {
+  return said.empty() ? "it did not say why" : said.substr(0, said.find('\n'));
 }
 
 }  // namespace
@@ -241,12 +236,13 @@ std::uint64_t send_size(const std::string& snapshot) {
 // the mark of a pending signal), and a process that then waits for its own pipe never ends, with all its locks. A
 // program that holds one end only sees the other one close, whatever became of the signal.
 void copy(const std::string& snapshot, const std::string& target, const Properties& properties,
-          const std::function<void(std::uint64_t)>& progress, const std::function<bool()>& interrupted) {
+          const CopyOptions& options) {
   PipePair sent;
   PipePair received;
   ProcessOptions sending;
   sending.limit = std::chrono::hours(24 * 7);
-  sending.stop = interrupted;
+  sending.stop = options.stop;
+  sending.kept_fds = options.kept_fds;
   ProcessOptions receiving = sending;
   sending.output_fd = sent.write_end.get();
   receiving.input_fd = received.read_end.get();
@@ -255,13 +251,15 @@ void copy(const std::string& snapshot, const std::string& target, const Properti
   const std::string name = target + snapshot.substr(snapshot.find('@'));
   receive.push_back(name);
 
+  auto pump = std::async(std::launch::async, [&] {
+    const Closing ends[] = {Closing(received.write_end), Closing(sent.read_end)};
+    pass_on(sent.read_end.get(), received.write_end.get(), options);
+  });
+  // Whatever fails here: nobody waits for an end that stays open.
+  const Closing nothing_more(sent.write_end);
   auto sender = std::async(std::launch::async, [&] {
     const Closing end(sent.write_end);
     return run_process({"zfs", "send", "-Lce", snapshot}, sending);
-  });
-  auto pump = std::async(std::launch::async, [&] {
-    const Closing ends[] = {Closing(received.write_end), Closing(sent.read_end)};
-    pass_on(sent.read_end.get(), received.write_end.get(), progress, interrupted);
   });
   ProcessResult receiver;
   {
@@ -270,13 +268,13 @@ void copy(const std::string& snapshot, const std::string& target, const Properti
   }
   pump.get();
   const ProcessResult sent_all = sender.get();
-  if (interrupted && interrupted()) throw Interrupted();
+  if (options.stop && options.stop()) throw Interrupted();
   // A sender that found nobody to write to has nothing to tell.
   if (sent_all.status != 0 && sent_all.status != 128 + SIGPIPE) {
-    throw Error(fmt::format("cannot send '{}': {}", snapshot, last_line(sent_all.err)));
+    throw Error(fmt::format("cannot send '{}': {}", snapshot, first_line(sent_all.err)));
   }
   if (receiver.status != 0 || sent_all.status != 0) {
-    throw Error(fmt::format("cannot copy '{}' to '{}': {}", snapshot, target, last_line(receiver.err)));
+    throw Error(fmt::format("cannot copy '{}' to '{}': {}", snapshot, target, first_line(receiver.err)));
   }
   destroy_snapshots_if_present({name});
 }

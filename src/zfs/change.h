@@ -27,10 +27,16 @@ bool exists(const std::string& name);
 void sync(const std::string& pool);
 /// Sets local properties; an empty value inherits instead. User properties and native ones, by `zfs set`/`zfs inherit`.
 void set_properties(const std::string& name, const Properties& properties);
-/// A full copy of `snapshot` as `target`, by `zfs send` and `zfs receive`. `progress` hears of bytes sent; the received
-/// snapshot is destroyed at the end, so that the copy is independent and bare. Throws Interrupted when asked to.
+struct CopyOptions {
+  std::function<void(std::uint64_t)> progress;  ///< hears of bytes sent so far
+  std::function<bool()> stop;                   ///< asked a few times a second
+  std::vector<int> kept_fds;                    ///< stay open in both programs, should they outlive us
+};
+
+/// A full copy of `snapshot` as `target`, by `zfs send` and `zfs receive`; the received snapshot is destroyed at the
+/// end, so that the copy is independent and bare. Throws Interrupted when asked to stop.
 void copy(const std::string& snapshot, const std::string& target, const Properties& properties,
-          const std::function<void(std::uint64_t)>& progress, const std::function<bool()>& interrupted);
+          const CopyOptions& options);
 /// Bytes that a full send of the snapshot is estimated to take.
 std::uint64_t send_size(const std::string& snapshot);
 

@@ -242,8 +242,10 @@ class Table:
             lines.append(f"| {command} | {fault} | {points} | " + " | ".join(cells) + " |")
         return "\n".join(lines) + "\n"
 
-    def write(self):
+    def show(self):
         print(f"\n{self.text(self.rows())}")
+
+    def write(self):
         if os.environ.get("KLD_WRITE_TABLE") == "1":
             self.FILE.write_text(self.ABOUT + self.text({**self.earlier_rows(), **self.rows()}))
 

@@ -2,6 +2,7 @@
 """kvm-adopt: libvirt's machines on zvols, and machines that libvirt lost, into the layout."""
 
 import pytest
+from faults import at_record, plan_of, strace
 from host import ROOT, STATE, TPM
 
 
@@ -114,6 +115,21 @@ def test_after_libvirt_was_reinstalled(host):
     host.run("virsh", "destroy", "web")
     host.run("kvm-delete", "web-1", "web", "--yes")
     host.assert_datasets(".state")
+
+
+def test_killed_while_it_defines_keeps_variables_and_tpm(host):
+    """A machine that libvirt lost, defined again by recovery: what lies in its state stays."""
+    host.run("kvm-create", "web", "-q", "--no-start", "--disk", "64M", "--ram", "256")
+    tpm = f"{TPM}/{host.uuid('web')}/tpm2"
+    host.sh(f"echo variables >{STATE}/web/uefi_VARS.fd; mkdir -p {tpm}; echo sealed >{tpm}/marker; chown -R tss:tss {tpm}")
+    host.sh(FORGET)
+    argv = ["kvm-adopt", "-q", "web", "--yes"]
+    host.run(*strace(at_record(plan_of(host, argv), 2, "signal=KILL"), argv), check=False)
+    assert host.domains() == {}
+    (recovered,) = host.run("kld", "recover", "--json").json
+    assert recovered["result"] == "finished", recovered
+    assert host.domains() == {"web": "shut off"}
+    assert host.read(f"{STATE}/web/uefi_VARS.fd") == "variables\n" and host.read(f"{tpm}/marker") == "sealed\n"
 
 
 # ---- What cannot come in ----

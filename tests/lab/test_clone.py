@@ -148,6 +148,16 @@ def test_many(host):
     host.refuses("kvm-clone", "golden", "new", "w-3", says="w-3")
 
 
+def test_what_was_just_written_is_in_the_clone(host):
+    """ZFS counts what was written when its transaction group ends, seconds later; a clone does not trust the count."""
+    host.create("web")
+    host.run("kvm-clone", "-q", "web", "before")
+    host.sh(f"zpool sync; dd if=/dev/urandom of=/dev/zvol/{ROOT}/web bs=64K count=1 oflag=direct conv=notrunc status=none; "
+            "kvm-clone -q web after")
+    assert host.property("after", "origin") != host.property("before", "origin")
+    assert host.checksum(f"/dev/zvol/{ROOT}/after", 1) == host.checksum(f"/dev/zvol/{ROOT}/web", 1)
+
+
 def test_reuse(host):
     """A shut-off machine in which nothing was written since its newest @clone- is not snapshotted again."""
     host.create("web")

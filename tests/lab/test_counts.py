@@ -3,6 +3,7 @@
 
 `docs/architecture.md` names the processes; a new one here must be named there first."""
 
+import collections
 import re
 
 import pytest
@@ -40,13 +41,26 @@ def processes(host, *argv):
     return sorted(others)
 
 
+RPC_LOG = {"LIBVIRT_LOG_FILTERS": "1:rpc.netclient", "LIBVIRT_LOG_OUTPUTS": "1:file:/tmp/rpc"}
+
+
 def libvirt_calls(host, *argv):
     """Calls that its client sends: libvirt's own log of the protocol."""
-    host.run(*argv, timeout=600, env={"LIBVIRT_LOG_FILTERS": "1:rpc.netclient", "LIBVIRT_LOG_OUTPUTS": "1:file:/tmp/rpc"})
-    calls = int(host.sh("grep -c RPC_CLIENT_MSG_TX_QUEUE /tmp/rpc || true"))
+    host.run(*argv, timeout=600, env=RPC_LOG)
+    return sum(calls_by_number(host).values())
+
+
+# Of libvirt's remote protocol (src/remote/remote_protocol.x).
+REMOTE_PROGRAM = str(0x20008086)
+CONNECT_OPEN, LIST_ALL_DOMAINS, ALL_DOMAIN_STATS = 1, 273, 344
+
+
+def calls_by_number(host):
+    """How often each procedure was called, by the log that the last command left."""
+    sent = re.findall(r"RPC_CLIENT_MSG_TX_QUEUE:.* prog=(\d+) .*proc=(\d+)", host.read("/tmp/rpc"))
     host.sh("rm /tmp/rpc")
-    assert calls > 0, "libvirt's log has no calls"
-    return calls
+    assert sent, "libvirt's log has no calls"
+    return collections.Counter(int(procedure) for program, procedure in sent if program == REMOTE_PROGRAM)
 
 
 LIST = "zfs list filesystem,volume"
@@ -79,6 +93,13 @@ def test_kvm_clone_of_a_machine_makes_as_many_calls_beside_many(host):
         assert libvirt_calls(host, "kvm-clone", "-q", "golden", "counted") == few
     finally:
         host.run("kvm-delete", "-q", "--yes", "counted")
+
+
+def test_kvm_list_connects_once_and_asks_once(host):
+    host.run("kvm-list", env=RPC_LOG)
+    calls = calls_by_number(host)
+    # One for everything about all of them; what libvirt tells by a filter only, once for each of those.
+    assert calls[CONNECT_OPEN] == 1 and calls[ALL_DOMAIN_STATS] == 1 and calls[LIST_ALL_DOMAINS] <= 5, calls
 
 
 def list_counts(host):

@@ -22,7 +22,15 @@ def kill_at(host, argv, record, plan=None):
 @pytest.fixture(scope="module", autouse=True)
 def table():
     yield
-    TABLE.write()
+    TABLE.show()
+
+
+@pytest.fixture(autouse=True)
+def table_on_disk(request):
+    """After each test, so that a soak may end anywhere."""
+    yield
+    if not getattr(request.node, "failed_call", False):
+        TABLE.write()
 
 
 @every_command
@@ -205,6 +213,35 @@ def test_killed_while_it_copies(host, request):
     host.run("kvm-delete", "-q", "--yes", "bulky")
 
 
+LONG = {
+    "full copy": (["kvm-clone", "bulky", "long", "--full"], "^zfs receive"),
+    "image": (["kvm-create", "long", "--no-start", "--image", "/root/long.raw", "--ram", "256", "--firmware", "bios",
+               "--no-tpm"], "^qemu-img convert"),
+}
+
+
+@pytest.mark.parametrize("what", LONG)
+def test_long_work_is_stopped(host, what):
+    """By Ctrl-C, and when the program that does it fails: undone at once, and nothing runs on."""
+    argv, program = LONG[what]
+    host.create("bulky", "-q")
+    host.fill("bulky", mib=160)
+    host.sh("cp --sparse=never /dev/zvol/vmpool/vms/bulky /root/long.raw")
+    before = host.state()
+    for signal, victim, status, says in [("INT", f"^{argv[0]} ", 130, "interrupted"),
+                                         ("KILL", program, 1, "Everything done so far was undone")]:
+        background(host, argv)
+        host.sh(f"for i in $(seq 300); do pgrep -f '{program}' && break; sleep 0.05; done >/dev/null; sleep 0.3; "
+                f"pkill -{signal} -f '{victim}'")
+        rc, said = background_status(host)
+        assert rc == status and says in said, (rc, said)
+        assert host.sh(f"pgrep -f '{program}' || true") == ""
+        assert journal_entries(host) == 0
+        host.assert_same(before)
+    host.sh("rm /root/long.raw")
+    host.run("kvm-delete", "-q", "--yes", "bulky")
+
+
 @pytest.mark.parametrize("name", ["clone", "delete"])
 def test_recovery_is_killed(host, request, name):
     """At calls to ZFS, again and again, until one comes through."""
@@ -263,6 +300,19 @@ def test_libvirtd_is_not_there(host):
         host.sh("systemctl start libvirtd.socket libvirtd.service")
     assert result.rc == 3, result
     assert "libvirt" in result.err and result.hints, result
+
+
+def test_recovery_without_libvirtd_changes_nothing(host):
+    command = COMMANDS["clone"]
+    trial = trial_of(host, command)
+    kill_at(host, command.argv, trial.commit + 1, trial.plan)
+    half = host.datasets()
+    host.sh("systemctl stop libvirtd.service libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket 2>&1")
+    result = host.run("kld", "recover", check=False)
+    assert result.rc == 4 and "libvirt" in result.out + result.err, result
+    assert journal_entries(host) == 1 and host.datasets() == half
+    host.sh("systemctl start libvirtd.socket libvirtd.service")
+    assert trial.settle("libvirtd not there")
 
 
 def test_recovery_waits_for_nobody_else(host):

@@ -52,13 +52,16 @@ def reset_after_kvm_gave_up(host, name):
     """KVM below an emulated CPU gives up on an instruction now and then, whatever runs on it."""
     log = host.read(f"/var/log/libvirt/qemu/{name}.log")
     reason = host.run("virsh", "domstate", "--reason", name).out
-    assert "KVM internal error" in log and log.count("KVM internal error") < 3, f"{name} is {reason}\n{log[-2000:]}"
-    print(f"{name} boots again: {log[log.index('KVM internal error'):][:2000]}")
+    times = log.count("KVM internal error")
+    assert RESETS.get(name, 0) < times < 4, f"{name} is {reason}\n{log[-2000:]}"
+    RESETS[name] = times  # each of them explains one stop
+    print(f"{name} boots again: {log[log.rindex('KVM internal error'):][:2000]}")
     host.run("virsh", "reset", name)
     host.run("virsh", "resume", name)
 
 
 identities = {}
+RESETS = {}
 
 
 def test_import_boots_with_its_seed(host):

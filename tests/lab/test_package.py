@@ -9,10 +9,14 @@ LINKS = ["kvm-adopt", "kvm-clone", "kvm-create", "kvm-delete", "kvm-list", "kvm-
 def test_package(host):
     deb = environment("KLD_DEB")
     assert deb, "KLD_DEB names the package"
-    listed = host.sh("dpkg -L kldload-kvm")
+    listed = host.sh("dpkg -L kldload-kvm").splitlines()
+    assert host.read(CONFIG).lstrip().startswith("#"), "the configuration explains itself before anything is written to it"
+    for page in ("man8/kld.8", "man8/kld-recover.8", "man5/kvm.toml.5"):
+        assert any(path.startswith(f"/usr/share/man/{page}") for path in listed), page
     for link in LINKS:
         assert host.sh(f"readlink /usr/bin/{link}") == "kld"
-        assert f"/usr/share/man/man8/{link}.8" in listed and f"bash-completion/completions/{link}" in listed
+        assert any(path.startswith(f"/usr/share/man/man8/{link}.8") for path in listed)
+        assert f"/usr/share/bash-completion/completions/{link}" in listed
         assert host.run(link, "--version").out == host.run("kld", "--version").out.replace("kld", link, 1)
     assert host.sh("systemctl is-enabled kld-recover.service") == "enabled"
     assert host.sh("systemctl show -p After --value libvirtd.service | tr ' ' '\\n' | grep -x zfs-volumes.target")

@@ -202,17 +202,26 @@ TEST_F(LockTest, ClaimsEndWithTheirOwner) {
 
 TEST_F(LockTest, WhatAProcessStartedHoldsItsLocks) {
   auto locks = std::make_optional(take({{"web", Lock::exclusive}}));
+  // Not whatever it starts, only what it gives them to.
+  EXPECT_EQ(run_process({"sh", "-c", "ls -l /proc/$$/fd"}).out.find(directory_), std::string::npos);
   int ends[2];
   ASSERT_EQ(::pipe2(ends, O_CLOEXEC), 0);
   ProcessOptions options;
   options.input_fd = ends[0];
+  options.kept_fds = locks->descriptors();
   auto started = std::async(std::launch::async, [&] { return run_process({"cat"}, options).status; });
   const auto has_started = [] {
     return run_process({"pgrep", "-P", std::to_string(::getpid()), "-x", "cat"}).status == 0;
   };
   for (int tries = 0; tries < 200 && !has_started(); ++tries) ::usleep(10'000);
   locks.reset();
-  EXPECT_FALSE(can_take({{"web", Lock::exclusive}}));
+  try {
+    take({{"web", Lock::exclusive}});
+    ADD_FAILURE() << "it is locked";
+  } catch (const Refused& refused) {
+    ASSERT_EQ(refused.refusal().evidence.size(), 1U);
+    EXPECT_TRUE(refused.refusal().evidence[0].ends_with(": cat")) << refused.refusal().evidence[0];
+  }
   ::close(ends[1]);
   EXPECT_EQ(started.get(), 0);
   EXPECT_TRUE(can_take({{"web", Lock::exclusive}}));
