@@ -352,6 +352,7 @@ Result plan_create(const View& view, const CreateRequest& request, const CreateF
     for (const auto& disk : wanted.disks) more += disk.size;
   }
   if (auto refusal = pool_limit(facts.pool, more, request.over_limit)) return *refusal;
+  if (auto refusal = pool_full(view)) return *refusal;
   warn(view, request, facts, wanted, plan);
   add_steps(plan, view, request, facts, wanted, fresh);
   return plan;

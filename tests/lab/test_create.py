@@ -165,7 +165,6 @@ def test_encrypted_root(host):
     assert remembered == [], "a root given by flag is remembered"
 
 
-@pytest.mark.soak
 def test_pool_limit(host):
     host.sh("""
         truncate -s 1G /var/tmp/small
@@ -187,6 +186,8 @@ def test_pool_limit(host):
     # Out of space altogether: no snapshot is tried.
     host.sh("zfs set reservation=$(zfs get -Hp -o value used,available small/ballast | awk '{ sum += $1 } END { print sum }') small/ballast")
     host.refuses("kvm-clone", "thin", "copy", *small, says="out of space", hint="free space")
+    host.refuses("kvm-snap", "thin", *small, says="out of space", hint="free space")
+    host.refuses("kvm-create", "more", *BIOS, *small, "--over-limit", says="out of space", hint="free space")
 
 
 # ---- One host for all that follows ----

@@ -205,6 +205,8 @@ TEST(PlanCreate, RefusesWhatTheHostLacks) {
   EXPECT_EQ(kind([](auto& c) { c.facts.pool.allocated = 801 * GiB, c.request.over_limit = true; }), "a plan");
   EXPECT_EQ(kind([](auto& c) { c.request.thick = true, c.request.disks = {{"", 750 * GiB}}; }), "pool-limit");
   EXPECT_EQ(kind([](auto& c) { c.facts.pool.readonly = true, c.request.over_limit = true; }), "pool-readonly");
+  EXPECT_EQ(kind([](auto& c) { c.host.dataset("rpool/vms").available = MiB, c.request.over_limit = true; }),
+            "pool-full");
   EXPECT_EQ(kind([](auto& c) { c.host.dataset("rpool/vms").key_missing = true; }), "key-missing");
   EXPECT_EQ(kind([](auto& c) { c.host.dataset("rpool/vms/.state").mountpoint = "/elsewhere"; }), "layout");
   EXPECT_EQ(kind([](auto& c) { c.host.dataset("rpool/vms/.state").can_mount = true; }), "layout");
