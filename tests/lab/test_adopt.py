@@ -117,6 +117,19 @@ def test_after_libvirt_was_reinstalled(host):
     host.assert_datasets(".state")
 
 
+def test_asks_at_a_terminal(host):
+    host.sh(f"zfs create -s -V 64M {ROOT}/plain; udevadm settle")
+    host.define("plain", f"/dev/zvol/{ROOT}/plain")
+    ask = "script -qec 'kvm-adopt plain' /dev/null"
+    with host.assert_unchanged():
+        said = host.sh(ask, check=False, input="n\n")
+        assert said.rc == 3 and f"{ROOT}/plain" in said.out and "not confirmed" in said.out, said
+    host.sh(ask, input="y\n")
+    assert host.kvm_list()["plain"]["adopted"]
+    host.sh("script -qec 'kvm-delete plain' /dev/null", input="y\n")
+    assert host.kvm_list() == {}
+
+
 def test_killed_while_it_defines_keeps_variables_and_tpm(host):
     """A machine that libvirt lost, defined again by recovery: what lies in its state stays."""
     host.run("kvm-create", "web", "-q", "--no-start", "--disk", "64M", "--ram", "256")

@@ -237,8 +237,9 @@ def test_libvirtd_stopped(host):
     host.sh("systemctl restart libvirtd.service")
     before = host.state()
     host.sh(f"systemctl stop {LIBVIRTD}")
-    commands = [create("new"), ["kvm-clone", "web", "new"], ["kvm-snap", "web"], ["kvm-delete", "web", "--yes"],
-                ["kvm-list"], ["kvm-adopt", "--all", "--yes"]]
+    commands = [create("new"), ["kvm-clone", "web", "new"], ["kvm-snap", "web"], ["kvm-snap", "web", "list"],
+                ["kvm-snap", "web", "delete", "x", "--yes"], ["kvm-delete", "web", "--yes"], ["kvm-list"],
+                ["kvm-adopt", "--all", "--yes"]]
     results = host.run_all(commands)
     host.sh("systemctl start libvirtd.socket libvirtd.service")
     for command, result in zip(commands, results):
@@ -251,8 +252,9 @@ def test_zfs_module_not_loaded(host):
     # Opening /dev/zfs would load it: so that it cannot be, as after a kernel without its module.
     before = host.state()
     host.sh("zpool export vmpool; modprobe -r zfs; echo 'install zfs /bin/false' >/etc/modprobe.d/no-zfs.conf")
-    commands = [create("new"), ["kvm-clone", "web", "new"], ["kvm-snap", "web"], ["kvm-delete", "web", "--yes"],
-                ["kvm-list"], ["kvm-adopt", "--all", "--yes"]]
+    commands = [create("new"), ["kvm-clone", "web", "new"], ["kvm-snap", "web"], ["kvm-snap", "web", "list"],
+                ["kvm-snap", "web", "delete", "x", "--yes"], ["kvm-delete", "web", "--yes"], ["kvm-list"],
+                ["kvm-adopt", "--all", "--yes"]]
     results = host.run_all(commands)
     host.sh("rm /etc/modprobe.d/no-zfs.conf; modprobe zfs; zpool import -a; zfs mount -a")
     for command, result in zip(commands, results):

@@ -242,6 +242,38 @@ def test_long_work_is_stopped(host, what):
     host.run("kvm-delete", "-q", "--yes", "bulky")
 
 
+def test_a_disk_that_is_opened_at_the_last_moment(host):
+    """Behind the check that nobody uses it: who holds it is named, and the delete is finished later."""
+    host.run("kvm-clone", "-q", "parent", "held")
+    argv = ["kvm-delete", "held", "--yes"]
+    plan = plan_of(host, argv)
+    record = [step["act"] for step in plan["steps"]].index("destroy-datasets") + 2
+    background(host, strace(at_record(plan, record, "delay_exit=4000000"), argv))
+    await_record(host, record)
+    host.sh(f"setsid sleep 3600 </dev/zvol/{ROOT}/held >/dev/null 2>&1 &")
+    status, said = background_status(host)
+    assert status == 4 and "sleep" in said and "kld recover" in said, said
+    host.sh("pkill -x sleep")
+    (recovered,) = host.run("kld", "recover", "--json").json
+    assert recovered["result"] == "finished", recovered
+    assert "held" not in host.kvm_list() and not [one for one in host.datasets() if one.startswith("held")]
+
+
+def test_a_device_link_that_is_lost_comes_back(host):
+    """udev drops events under load."""
+    command = COMMANDS["create"]
+    trial = trial_of(host, command)
+    record = [step["act"] for step in trial.plan["steps"]].index("await-devices") + 2
+    background(host, strace(at_record(trial.plan, record, "delay_exit=5000000"), command.argv))
+    await_record(host, record)
+    host.sh(f"udevadm settle; rm /dev/zvol/{ROOT}/new")
+    status, said = background_status(host)
+    assert status == 0, said
+    host.sh(f"test -b /dev/zvol/{ROOT}/new")
+    assert trial.is_whole()
+    trial.take_back()
+
+
 @pytest.mark.parametrize("name", ["clone", "delete"])
 def test_recovery_is_killed(host, request, name):
     """At calls to ZFS, again and again, until one comes through."""
