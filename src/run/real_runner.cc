@@ -128,7 +128,8 @@ void RealRunner::act(const plan::CopyDataset& step) const {
   };
   options.stop = interrupted_;
   options.kept_fds = locks_;
-  zfs::copy(step.snapshot, step.name, step.properties, options);
+  const auto by_hand = plan::commands(step);
+  zfs::copy(by_hand.front(), by_hand.back(), step.name + step.snapshot.substr(step.snapshot.find('@')), options);
 }
 
 void RealRunner::act(const plan::MountFilesystems& step) const {

@@ -235,8 +235,7 @@ std::uint64_t send_size(const std::string& snapshot) {
 // By programs, not by the library: ZFS loses a SIGKILL that comes while it starts a thread (spl_kthread_create clears
 // the mark of a pending signal), and a process that then waits for its own pipe never ends, with all its locks. A
 // program that holds one end only sees the other one close, whatever became of the signal.
-void copy(const std::string& snapshot, const std::string& target, const Properties& properties,
-          const CopyOptions& options) {
+void copy(const Argv& send, const Argv& receive, const std::string& received_snapshot, const CopyOptions& options) {
   PipePair sent;
   PipePair received;
   ProcessOptions sending;
@@ -246,10 +245,6 @@ void copy(const std::string& snapshot, const std::string& target, const Properti
   ProcessOptions receiving = sending;
   sending.output_fd = sent.write_end.get();
   receiving.input_fd = received.read_end.get();
-  Argv receive = {"zfs", "receive", "-u"};
-  for (const auto& [key, value] : properties) receive.insert(receive.end(), {"-o", key + "=" + value});
-  const std::string name = target + snapshot.substr(snapshot.find('@'));
-  receive.push_back(name);
 
   auto pump = std::async(std::launch::async, [&] {
     const Closing ends[] = {Closing(received.write_end), Closing(sent.read_end)};
@@ -259,7 +254,7 @@ void copy(const std::string& snapshot, const std::string& target, const Properti
   const Closing nothing_more(sent.write_end);
   auto sender = std::async(std::launch::async, [&] {
     const Closing end(sent.write_end);
-    return run_process({"zfs", "send", "-Lce", snapshot}, sending);
+    return run_process(send, sending);
   });
   ProcessResult receiver;
   {
@@ -271,12 +266,12 @@ void copy(const std::string& snapshot, const std::string& target, const Properti
   if (options.stop && options.stop()) throw Interrupted();
   // A sender that found nobody to write to has nothing to tell.
   if (sent_all.status != 0 && sent_all.status != 128 + SIGPIPE) {
-    throw Error(fmt::format("cannot send '{}': {}", snapshot, first_line(sent_all.err)));
+    throw Error(fmt::format("{}: {}", shell_line(send), first_line(sent_all.err)));
   }
   if (receiver.status != 0 || sent_all.status != 0) {
-    throw Error(fmt::format("cannot copy '{}' to '{}': {}", snapshot, target, first_line(receiver.err)));
+    throw Error(fmt::format("{}: {}", shell_line(receive), first_line(receiver.err)));
   }
-  destroy_snapshots_if_present({name});
+  destroy_snapshots_if_present({received_snapshot});
 }
 
 }  // namespace kld::zfs

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/process.h"
 #include "zfs/properties.h"
 
 namespace kld::zfs {
@@ -33,10 +34,9 @@ struct CopyOptions {
   std::vector<int> kept_fds;                    ///< stay open in both programs, should they outlive us
 };
 
-/// A full copy of `snapshot` as `target`, by `zfs send` and `zfs receive`; the received snapshot is destroyed at the
-/// end, so that the copy is independent and bare. Throws Interrupted when asked to stop.
-void copy(const std::string& snapshot, const std::string& target, const Properties& properties,
-          const CopyOptions& options);
+/// A full copy: `zfs send` into `zfs receive`. The received snapshot is destroyed at the end, so that the copy is
+/// independent and bare. Throws Interrupted when asked to stop.
+void copy(const Argv& send, const Argv& receive, const std::string& received_snapshot, const CopyOptions& options);
 /// Bytes that a full send of the snapshot is estimated to take.
 std::uint64_t send_size(const std::string& snapshot);
 

@@ -7,11 +7,13 @@ KLD_LAB      name of the lab instance (t); each process of a parallel run has it
 KLD_LAB_KEEP if set, the instance is left running at the end
 """
 
+import os
 import re
+import time
 
 import pytest
 
-pytest.register_assert_rewrite("host")
+pytest.register_assert_rewrite("host", "faults", "sweeps")
 
 from host import JOURNAL, REPOSITORY, Host, environment, lab  # noqa: E402
 
@@ -26,6 +28,8 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    # All processes of a parallel run choose the same.
+    os.environ.setdefault("KLD_SEED", str(int(time.time())))
     for line in (
         "leaves_journal: the test ends with an open journal on purpose",
         "module_state(prepare=None): consecutive tests of the module share one restored host, which prepare(host) sets up",

@@ -10,13 +10,12 @@ import collections
 import os
 import random
 import shlex
-import time
 from dataclasses import dataclass, field, replace
 from typing import Callable
 
 from host import JOURNAL, REPOSITORY, ROOT, TPM, environment
 
-SEED = int(environment("KLD_SEED") or time.time())
+SEED = int(environment("KLD_SEED"))
 REPEATABLE = {"mount-filesystems", "write-files", "write-seeds", "define-domains", "await-devices", "start-domain"}
 KILLED = (137, 255)  # what a process killed by SIGKILL looks like through ssh
 
@@ -75,7 +74,7 @@ def _unadopt_legacy(host):
     _make_legacy(host)
 
 
-def _are_machines(*names):
+def are_machines(*names):
     def check(host):
         listed = host.kvm_list(*names)
         assert all(listed[name]["state"] == "shut off" and not listed[name]["missing"] for name in names), listed
@@ -92,26 +91,26 @@ def _make_victim(host):
     host.run("virsh", "autostart", "victim")
 
 
-COMMANDS = {
-    command.name: command
-    for command in [
-        Command("create", ["kvm-create", "new", "--no-start", "--disk", "1", "--disk", "data=1", "--ram", "256",
-                           "--cpus", "1", "--firmware", "bios", "--hostname", "new.example"],
-                changes=5, take_back=lambda host: host.run("kvm-delete", "-q", "--yes", "new"), whole=_are_machines("new")),
-        Command("clone", ["kvm-clone", "source", "copy-1", "copy-2"],
-                changes=4, take_back=lambda host: host.run("kvm-delete", "-q", "--yes", "copy-1", "copy-2"),
-                whole=_are_machines("copy-1", "copy-2")),
-        Command("snap", ["kvm-snap", "edited", "snap", "monday"],
-                take_back=lambda host: host.run("kvm-snap", "-q", "edited", "delete", "monday", "--yes"),
-                whole=_monday_is_whole, anew=True),
-        Command("snap-delete", ["kvm-snap", "parent", "delete", "doomed", "--yes"],
-                lambda host: host.run("kvm-snap", "-q", "parent", "snap", "doomed"), True, 2),
-        Command("delete", ["kvm-delete", "victim", "--yes"], _make_victim, True, 5),
-        Command("adopt", ["kvm-adopt", "legacy", "--yes"], changes=3, take_back=_unadopt_legacy,
-                whole=_legacy_is_adopted, anew=True),
-    ]
-}
+def named(*commands):
+    return {command.name: command for command in commands}
 
+
+COMMANDS = named(
+    Command("create", ["kvm-create", "new", "--no-start", "--disk", "1", "--disk", "data=1", "--ram", "256",
+                       "--cpus", "1", "--firmware", "bios", "--hostname", "new.example"],
+            changes=5, take_back=lambda host: host.run("kvm-delete", "-q", "--yes", "new"), whole=are_machines("new")),
+    Command("clone", ["kvm-clone", "source", "copy-1", "copy-2"],
+            changes=4, take_back=lambda host: host.run("kvm-delete", "-q", "--yes", "copy-1", "copy-2"),
+            whole=are_machines("copy-1", "copy-2")),
+    Command("snap", ["kvm-snap", "edited", "snap", "monday"],
+            take_back=lambda host: host.run("kvm-snap", "-q", "edited", "delete", "monday", "--yes"),
+            whole=_monday_is_whole, anew=True),
+    Command("snap-delete", ["kvm-snap", "parent", "delete", "doomed", "--yes"],
+            lambda host: host.run("kvm-snap", "-q", "parent", "snap", "doomed"), True, 2),
+    Command("delete", ["kvm-delete", "victim", "--yes"], _make_victim, True, 5),
+    Command("adopt", ["kvm-adopt", "legacy", "--yes"], changes=3, take_back=_unadopt_legacy,
+            whole=_legacy_is_adopted, anew=True),
+)
 
 # A host that starts anew would start this one before anything was recovered, and swtpm would change its TPM.
 COLD_DELETE = replace(COMMANDS["delete"], name="delete of what the host does not start",
@@ -203,8 +202,8 @@ def sample(request, what, population, size=1):
     population = list(population)
     if request.config.getoption("--soak") or len(population) <= size:
         return population
-    chosen = sorted(generator(what).sample(population, size))
-    print(f"KLD_SEED={SEED}: {what}: {chosen} of {len(population)}")
+    chosen = [population[at] for at in sorted(generator(what).sample(range(len(population)), size))]
+    print(f"KLD_SEED={SEED}: {what}: {[getattr(one, 'name', one) for one in chosen]} of {len(population)}")
     return chosen
 
 
@@ -215,9 +214,10 @@ class Table:
     WORDS = ["as before", "finished"]
     FILE = REPOSITORY / "bench" / "FAULTS.md"
     ABOUT = ("# What came of each fault\n\n"
-             "Written by `pytest --soak tests/lab/test_faults.py` with `KLD_WRITE_TABLE=1`. Each point is one run on a real "
-             "host, compared afterwards: name, guid, origin and local properties of all datasets, the XML of all domains, "
-             "the files of the states. *as before*: refused or undone; *finished*: the state is the one after.\n\n")
+             "Written by `pytest --soak tests/lab/test_faults.py tests/lab/test_fault_variants.py` with `KLD_WRITE_TABLE=1`. "
+             "Each point is one run on a real host, compared afterwards: name, guid, origin and local properties of all "
+             "datasets, the XML of all domains, the files of the states. *as before*: refused or undone; *finished*: the "
+             "state is the one after.\n\n")
 
     def __init__(self):
         self.outcomes = collections.defaultdict(collections.Counter)

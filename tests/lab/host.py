@@ -19,6 +19,7 @@ LAB = REPOSITORY / "lab" / "lab"
 
 ROOT = "vmpool/vms"
 STATE = "/var/lib/kldload/state"
+LIBVIRTD = "libvirtd.service libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket"
 TPM = "/var/lib/libvirt/swtpm"
 JOURNAL = "/var/lib/kldload/journal"
 CONFIG = "/etc/kldload/kvm.toml"

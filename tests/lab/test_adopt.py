@@ -3,12 +3,12 @@
 
 import pytest
 from faults import at_record, plan_of, strace
-from host import ROOT, STATE, TPM
+from host import LIBVIRTD, ROOT, STATE, TPM
 
 
 NVRAM = "/var/lib/libvirt/qemu/nvram"
-FORGET = """
-    systemctl stop libvirtd.service libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket
+FORGET = f"""
+    systemctl stop {LIBVIRTD}
     rm -f /etc/libvirt/qemu/*.xml /etc/libvirt/qemu/autostart/*.xml
     systemctl start libvirtd.socket libvirtd.service
 """

@@ -4,10 +4,9 @@
 import re
 
 import pytest
-from host import CONFIG, ROOT, STATE
+from host import CONFIG, LIBVIRTD, ROOT, STATE
 
 CREATE = ["--no-start", "--disk", "1", "--ram", "256", "--firmware", "bios", "--no-tpm"]
-LIBVIRTD = "libvirtd.service libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket"
 
 
 def prepare(host):

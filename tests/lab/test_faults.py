@@ -2,72 +2,17 @@
 """Commands that are killed, interrupted and made to fail at every point: the host is as before, or as after."""
 
 import pytest
-from faults import COLD_DELETE, COMMANDS, KILLED, TABLE, at_record, await_record, background, background_status, \
-    count_calls, end_background, generator, journal_entries, plan_of, prepare, sample, strace, trial_of
-from host import JOURNAL, ROOT, STATE, lab
+from faults import COLD_DELETE, COMMANDS, KILLED, at_record, await_record, background, background_status, count_calls, \
+    end_background, generator, journal_entries, plan_of, prepare, sample, strace, trial_of
+from host import JOURNAL, LIBVIRTD, ROOT, STATE, lab
+from sweeps import kill_at, power_cut, table, table_on_disk, test_a_zfs_call_fails, test_interrupted, test_killed_at_a_record, \
+    with_commands  # noqa: F401
 
 pytestmark = pytest.mark.module_state(prepare=prepare)
 
-every_command = pytest.mark.parametrize("command", COMMANDS.values(), ids=lambda command: command.name)
 
-
-def kill_at(host, argv, record, plan=None):
-    """Without `plan` it asks for it."""
-    result = host.run(*strace(at_record(plan or plan_of(host, argv), record, "signal=KILL"), argv), check=False)
-    assert result.rc in KILLED, f"record {record}: {result}"
-    # What is killed before its header has a name has begun nothing.
-    assert journal_entries(host) == (0 if record == 1 else 1)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def table():
-    yield
-    TABLE.show()
-
-
-@pytest.fixture(autouse=True)
-def table_on_disk(request):
-    """After each test, so that a soak may end anywhere."""
-    yield
-    if not getattr(request.node, "failed_call", False):
-        TABLE.write()
-
-
-@every_command
-def test_killed_at_a_record(host, request, command):
-    trial = trial_of(host, command)
-    for record in sample(request, f"kill {command.name}", trial.records):
-        kill_at(host, command.argv, record, trial.plan)
-        assert trial.settle("kill -9") == trial.is_undone(record), f"record {record}"
-
-
-@every_command
-def test_interrupted(host, request, command):
-    trial = trial_of(host, command)
-    signals = ["INT", "TERM", "HUP"]
-    # Seen before the next step: that one must stand before the commit point.
-    for record in sample(request, f"interrupt {command.name}", range(1, 1 + trial.commit)):
-        for signal in sample(request, f"signal {command.name}", signals):
-            result = host.run(*strace(at_record(trial.plan, record, f"signal={signal}"), command.argv), check=False)
-            assert result.rc == 130, f"record {record}: {result}"
-            assert "interrupted" in result.err
-            assert trial.settle(f"SIG{signal}")
-
-
-@every_command
-def test_a_zfs_call_fails(host, request, command):
-    trial = trial_of(host, command)
-    # A dry run makes all the calls that look; those behind them change something.
-    looking = count_calls(host, "ioctl", [*command.argv, "--dry-run"], "/dev/zfs")
-    for call in sample(request, f"ioctl {command.name}", range(looking + 1, looking + 1 + command.changes)):
-        result = host.run(*strace(f"ioctl:error=EIO:when={call}", command.argv, path="/dev/zfs"), check=False)
-        if result.rc == 0:  # it makes no such call
-            trial.take_back()
-            continue
-        assert result.rc in (1, 3, 4), f"call {call}: {result}"
-        assert result.errors, result
-        assert journal_entries(host) == (1 if result.rc == 4 else 0), result
-        assert trial.settle("ZFS call fails") or command.finishes, f"call {call}"
+def pytest_generate_tests(metafunc):
+    with_commands(metafunc, COMMANDS.values())
 
 
 FAILING = ["mount:error=EIO:when=1", "fsync:error=EIO:when=2", "fsync:error=ENOSPC:when=1", "rename:error=EIO:when=1",
@@ -296,7 +241,7 @@ def test_what_cannot_be_finished_is_undone(host):
     host.sh(f"zfs destroy -r {ROOT}/.state/copy-1")
     (recovered,) = host.run("kld", "recover", "--json").json
     assert recovered["result"] == "undone", recovered
-    assert trial.settle("kill -9")
+    assert trial.settle("kill -9, made things gone")
 
 
 def test_what_was_edited_since_survives_the_recovery_after_a_reboot(host):
@@ -327,7 +272,7 @@ def test_libvirtd_is_killed_in_the_middle(host):
 
 def test_libvirtd_is_not_there(host):
     with host.assert_unchanged():
-        host.sh("systemctl stop libvirtd.service libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket 2>&1")
+        host.sh(f"systemctl stop {LIBVIRTD} 2>&1")
         result = host.run(*COMMANDS["clone"].argv, check=False)
         host.sh("systemctl start libvirtd.socket libvirtd.service")
     assert result.rc == 3, result
@@ -339,7 +284,7 @@ def test_recovery_without_libvirtd_changes_nothing(host):
     trial = trial_of(host, command)
     kill_at(host, command.argv, trial.commit + 1, trial.plan)
     half = host.datasets()
-    host.sh("systemctl stop libvirtd.service libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket 2>&1")
+    host.sh(f"systemctl stop {LIBVIRTD} 2>&1")
     result = host.run("kld", "recover", check=False)
     assert result.rc == 4 and "libvirt" in result.out + result.err, result
     assert journal_entries(host) == 1 and host.datasets() == half
@@ -359,7 +304,7 @@ def test_recovery_waits_for_nobody_else(host):
     assert refused.rc == 3 and "must be recovered first" in refused.err, refused
     end_background(host)
     host.run("kvm-snap", "parent", "delete", "meanwhile", "--yes")
-    assert trial.settle("kill -9", recover=lambda: host.run("kld", "recover"))
+    assert trial.settle("kill -9, a lock held", recover=lambda: host.run("kld", "recover"))
 
 
 def test_a_snapshot_in_use_survives_the_undo_of_another(host):
@@ -374,7 +319,7 @@ def test_a_snapshot_in_use_survives_the_undo_of_another(host):
     assert host.snapshots("source") == [snapshot]
     assert host.snapshots(".state/source") == []
     host.sh(f"zfs destroy {ROOT}/by-hand; zfs destroy {ROOT}/source@{snapshot}")
-    assert trial.settle("kill -9")
+    assert trial.settle("kill -9, its snapshot in use")
 
 
 @pytest.mark.leaves_journal
@@ -386,22 +331,6 @@ def test_an_unreadable_journal_is_kept(host):
         assert "broken.json" in result.out, result
     assert host.read(f"{JOURNAL}/broken.json") == "not json\n"
     host.sh(f"rm {JOURNAL}/broken.json")
-
-
-def power_cut(host, command, record):
-    trial = trial_of(host, command)
-    background(host, strace(at_record(trial.plan, record, "delay_exit=90000000"), command.argv))
-    await_record(host, record)
-    # The record itself is synced once the call has returned, and only then does its step begin.
-    host.sh("sleep 1")
-    lab("cut", host.name)
-    lab("boot", host.name, timeout=400)
-    if host.run("systemctl", "cat", "kld-recover.service", check=False).rc == 0:
-        host.sh("systemctl is-system-running --wait || true", timeout=180)
-        assert journal_entries(host) == 0, host.sh("journalctl -b -u kld-recover.service --no-pager")
-    undone = trial.settle("power cut", recover=lambda: host.run("kld", "recover"))
-    assert undone == trial.is_undone(record), f"record {record}"
-    assert host.sh(f"findmnt -no FSTYPE {STATE}/source") == "zfs", "the machines that were there have their state"
 
 
 POWER = [COLD_DELETE if command.name == "delete" else command for command in COMMANDS.values()]
@@ -438,7 +367,7 @@ def test_power_cut_on_what_starts_with_the_host(host, name, act):
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("command", POWER, ids=lambda command: command.name)
-def test_power_cut_at_every_record(host, command):
-    for record in trial_of(host, command).records[1:]:
-        power_cut(host, command, record)
+@pytest.mark.parametrize("cut", POWER, ids=lambda command: command.name)
+def test_power_cut_at_every_record(host, cut):
+    for record in trial_of(host, cut).records[1:]:
+        power_cut(host, cut, record)

@@ -26,6 +26,14 @@ GOOD = '{"name": "a", "status": "RUN", "result": "COMPLETED"}'
 BAD = '{"name": "b", "status": "RUN", "result": "COMPLETED", "failures": [{}]}'
 AWAY = '{"name": "c", "status": "RUN", "result": "SKIPPED"}'
 
+# Stands in for `python3 -m pytest`: writes down its words, and JUnit's report of two tests.
+PYTEST = '''import os, pathlib, sys
+pathlib.Path("calls").open("a").write(f"pytest {os.environ['KLD_DEB']} {' '.join(sys.argv[1:])}\\n")
+report = next(word.split("=")[1] for word in sys.argv if word.startswith("--junitxml="))
+pathlib.Path(report).write_text("<testsuites><testsuite><testcase/><testcase>SECOND</testcase></testsuite></testsuites>")
+sys.exit(STATUS)
+'''
+
 
 class Runner(unittest.TestCase):
     """A tree with the script, one source, one fuzz target, two unit tests and one test each of docs and tools."""
@@ -33,13 +41,17 @@ class Runner(unittest.TestCase):
     def setUp(self):
         self.tree = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.tree)
-        for directory in ("tools", "src", "tests/docs", "tests/tools", "tests/fuzz", "stand-ins", "build/sanitize/tests"):
+        for directory in ("tools", "src", "tests/docs", "tests/tools", "tests/lab", "tests/fuzz", "stand-ins", "lab",
+                          "build/sanitize/tests"):
             (self.tree / directory).mkdir(parents=True)
         shutil.copy(ROOT / "tools/test", self.tree / "tools/test")
         (self.tree / "src/a.cc").write_text("int main() {}\n")
         (self.tree / "tests/fuzz/parser.cc").write_text("")
         (self.tree / ".clang-tidy").write_text("")
-        self.script("tools/setup", "exit 0")
+        self.script("tools/setup", 'echo "setup $*" >>calls')
+        self.script("tools/install", 'echo building >&2; echo /the/package.deb')
+        self.script("lab/lab", 'echo "lab $*" >>calls')
+        self.pytest()
         for program in ("clang-format", "clang-tidy", "shellcheck", "cmake", "ninja"):
             self.script(f"stand-ins/{program}", "exit 0")
         self.script("build/sanitize/tests/fuzz_parser", "exit 0")
@@ -55,6 +67,12 @@ class Runner(unittest.TestCase):
     def unit(self, *tests, status=0):
         self.script("build/sanitize/tests/kld_unit",
                     REPORT.replace("TESTS", ", ".join(tests)).replace("STATUS", str(status)))
+
+    def pytest(self, second="", status=0):
+        (self.tree / "pytest.py").write_text(PYTEST.replace("SECOND", second).replace("STATUS", str(status)))
+
+    def calls(self):
+        return (self.tree / "calls").read_text().splitlines()
 
     def run_it(self, *words):
         done = subprocess.run([self.tree / "tools/test", *words], capture_output=True, text=True, timeout=120,
@@ -111,6 +129,46 @@ class Runner(unittest.TestCase):
         self.assertEqual(self.run_it("unit"), 1)
         # The build itself, unit and the fuzz target.
         self.assertEqual(self.last, "5 passed, 3 failed", self.all)
+
+    def test_lab(self):
+        self.assertEqual((self.run_it("lab"), self.last), (0, "2 passed, 0 failed"), self.all)
+        *before, pytest = self.calls()
+        self.assertEqual(before, ["setup lab", "lab make"])
+        self.assertTrue(pytest.startswith("pytest /the/package.deb tests/lab "), pytest)
+        self.assertNotIn("--soak", pytest)
+
+    def test_lab_fails_and_skips(self):
+        self.pytest("<failure/>", status=1)
+        self.assertEqual((self.run_it("lab"), self.last), (1, "1 passed, 1 failed"), self.all)
+        self.pytest("<skipped/>")
+        self.assertEqual((self.run_it("lab"), self.last), (0, "1 passed, 0 failed, 1 skipped"), self.all)
+        self.pytest(status=3)
+        self.assertEqual((self.run_it("lab"), self.last), (1, "2 passed, 1 failed"), self.all)
+
+    def test_no_lab_is_a_failure(self):
+        self.script("lab/lab", "echo no space; exit 1")
+        (self.tree / "pytest.py").write_text("raise SystemExit(1)\n")
+        self.assertEqual((self.run_it("lab"), self.last), (1, "0 passed, 2 failed"), self.all)
+        self.assertIn("  | no space", self.all)
+
+    def test_all_is_both(self):
+        for words in ([], ["all"]):
+            self.assertEqual((self.run_it(*words), self.last), (0, "10 passed, 0 failed"), self.all)
+        self.assertEqual(self.calls()[0], "setup build lint")
+        self.assertNotIn("--soak", self.calls()[-1])
+
+    def test_soak_leaves_nothing_out(self):
+        self.script("build/sanitize/tests/fuzz_parser", 'echo "$2" >runs')
+        self.assertEqual((self.run_it("soak"), self.last), (0, "10 passed, 0 failed"), self.all)
+        self.assertTrue(self.calls()[-1].endswith(" --soak"), self.calls())
+        self.assertEqual((self.tree / "build/sanitize/runs").read_text(), "1000000\n")
+
+    def test_what_ci_runs(self):
+        (self.tree / ".ci").mkdir()
+        shutil.copy(ROOT / ".ci/run", self.tree / ".ci/run")
+        self.script("tools/test", 'echo "test $*" >calls; exit 7')
+        done = subprocess.run([self.tree / ".ci/run"], cwd=self.tree, timeout=60)
+        self.assertEqual((done.returncode, self.calls()), (7, ["test all"]))
 
     def test_words(self):
         self.assertEqual(self.run_it("nonsense"), 2)

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One command broken at point after point. Whoever imports these tests says by pytest_generate_tests with which commands."""
+
+import pytest
+from faults import KILLED, TABLE, at_record, await_record, background, count_calls, journal_entries, plan_of, sample, \
+    strace, trial_of
+from host import STATE, lab
+
+
+def with_commands(metafunc, commands):
+    if "command" in metafunc.fixturenames:
+        metafunc.parametrize("command", commands, ids=lambda command: command.name)
+
+
+def kill_at(host, argv, record, plan=None):
+    """Without `plan` it asks for it."""
+    result = host.run(*strace(at_record(plan or plan_of(host, argv), record, "signal=KILL"), argv), check=False)
+    assert result.rc in KILLED, f"record {record}: {result}"
+    # What is killed before its header has a name has begun nothing.
+    assert journal_entries(host) == (0 if record == 1 else 1)
+
+
+def power_cut(host, command, record):
+    trial = trial_of(host, command)
+    background(host, strace(at_record(trial.plan, record, "delay_exit=90000000"), command.argv))
+    await_record(host, record)
+    # The record itself is synced once the call has returned, and only then does its step begin.
+    host.sh("sleep 1")
+    lab("cut", host.name)
+    lab("boot", host.name, timeout=400)
+    if host.run("systemctl", "cat", "kld-recover.service", check=False).rc == 0:
+        host.sh("systemctl is-system-running --wait || true", timeout=180)
+        assert journal_entries(host) == 0, host.sh("journalctl -b -u kld-recover.service --no-pager")
+    undone = trial.settle("power cut", recover=lambda: host.run("kld", "recover"))
+    assert undone == trial.is_undone(record), f"record {record}"
+    assert host.sh(f"findmnt -no FSTYPE {STATE}/source") == "zfs", "the machines that were there have their state"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def table():
+    yield
+    TABLE.show()
+
+
+@pytest.fixture(autouse=True)
+def table_on_disk(request):
+    """After each test, so that a soak may end anywhere."""
+    yield
+    if not getattr(request.node, "failed_call", False):
+        TABLE.write()
+
+
+def test_killed_at_a_record(host, request, command):
+    trial = trial_of(host, command)
+    for record in sample(request, f"kill {command.name}", trial.records):
+        kill_at(host, command.argv, record, trial.plan)
+        assert trial.settle("kill -9") == trial.is_undone(record), f"record {record}"
+
+
+def test_interrupted(host, request, command):
+    trial = trial_of(host, command)
+    signals = ["INT", "TERM", "HUP"]
+    # Seen before the next step: that one must stand before the commit point.
+    for record in sample(request, f"interrupt {command.name}", range(1, 1 + trial.commit)):
+        for signal in sample(request, f"signal {command.name}", signals):
+            result = host.run(*strace(at_record(trial.plan, record, f"signal={signal}"), command.argv), check=False)
+            assert result.rc == 130, f"record {record}: {result}"
+            assert "interrupted" in result.err
+            assert trial.settle(f"SIG{signal}")
+
+
+def test_a_zfs_call_fails(host, request, command):
+    trial = trial_of(host, command)
+    # A dry run makes all the calls that look; those behind them change something.
+    looking = count_calls(host, "ioctl", [*command.argv, "--dry-run"], "/dev/zfs")
+    for call in sample(request, f"ioctl {command.name}", range(looking + 1, looking + 1 + command.changes)):
+        result = host.run(*strace(f"ioctl:error=EIO:when={call}", command.argv, path="/dev/zfs"), check=False)
+        if result.rc == 0:  # it makes no such call
+            trial.take_back()
+            continue
+        assert result.rc in (1, 3, 4), f"call {call}: {result}"
+        assert result.errors, result
+        assert journal_entries(host) == (1 if result.rc == 4 else 0), result
+        assert trial.settle("ZFS call fails") or command.finishes, f"call {call}"

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Other ways through the same commands, broken like those of test_faults: one of them, or all in a soak."""
+
+import pytest
+from faults import Command, are_machines, named, prepare, sample, trial_of
+from sweeps import power_cut, table, table_on_disk, test_a_zfs_call_fails, test_interrupted, test_killed_at_a_record, \
+    with_commands  # noqa: F401
+
+
+def runs(name):
+    def check(host):
+        row = host.kvm_list(name)[name]
+        assert row["state"] == "running" and not row["missing"], row
+    return check
+
+
+def make_family(host):
+    host.run("kvm-clone", "-q", "parent", "mother")
+    host.run("kvm-clone", "-q", "mother", "child")
+
+
+def lose(host):
+    host.sh("virsh undefine lost --keep-nvram --keep-tpm")
+
+
+VARIANTS = named(
+    Command("create --image", ["kvm-create", "imaged", "--no-start", "--image", "/root/small.raw", "--thick", "--ram",
+                               "256", "--user", "ann"],
+            changes=6, take_back=lambda host: host.run("kvm-delete", "-q", "--yes", "imaged"),
+            whole=are_machines("imaged")),
+    Command("clone --full", ["kvm-clone", "source", "full-copy", "--full"],
+            changes=5, take_back=lambda host: host.run("kvm-delete", "-q", "--yes", "full-copy"),
+            whole=are_machines("full-copy")),
+    Command("clone --start", ["kvm-clone", "seeded", "started", "--start"],
+            changes=4, take_back=lambda host: host.run("kvm-delete", "-q", "--yes", "--force", "started"),
+            whole=runs("started")),
+    Command("delete --force", ["kvm-delete", "busy", "--yes", "--force"],
+            lambda host: host.run("kvm-clone", "-q", "parent", "busy", "--start"), True, 5),
+    Command("delete of a family", ["kvm-delete", "mother", "child", "--yes"], make_family, True, 6),
+    Command("adopt of a lost machine", ["kvm-adopt", "lost", "--yes"], changes=1, take_back=lose,
+            whole=are_machines("lost"), anew=True),
+)
+
+
+def prepare_variants(host):
+    host.sh("truncate -s 16M /root/small.raw; head -c 4M /dev/urandom | dd of=/root/small.raw bs=1M seek=4 conv=notrunc "
+            "status=none")
+    prepare(host)
+    for name in ("seeded", "lost"):
+        host.create(name, "-q", "--user", "ann", tpm=True)
+    host.fill("source", mib=8)
+    host.sh("systemctl restart libvirtd; for name in seeded lost; do kvm-snap -q $name snap first; "
+            "kvm-snap -q $name delete first --yes; done")
+    lose(host)
+
+
+pytestmark = pytest.mark.module_state(prepare=prepare_variants)
+
+
+def pytest_generate_tests(metafunc):
+    with_commands(metafunc, sample(metafunc, "variant", VARIANTS.values()))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name, act", [("create --image", "write-image"), ("clone --full", "copy-dataset")])
+def test_power_cut_behind_what_takes_long(host, name, act):
+    trial = trial_of(host, VARIANTS[name])
+    steps = [step["act"] for step in trial.plan["steps"]]
+    for step in (at for at, what in enumerate(steps) if what == act):
+        power_cut(host, trial.command, step + 3)
