@@ -47,7 +47,7 @@ plan::AdoptFacts look(const run::Host& host, const std::string& name) {
   facts.block_jobs = host.block_jobs(machine);
   std::error_code none;
   const auto definition = virt::Definition::parse(facts.inactive);
-  if (const auto nvram = definition.nvram()) facts.nvram_exists = fs::exists(*nvram, none);
+  if (const auto variables = definition.variables()) facts.nvram_exists = fs::exists(*variables, none);
   facts.tpm_state_exists = has_tpm_state(domain->uuid);
   return facts;
 }

@@ -43,9 +43,9 @@ std::optional<Refusal> state_refusal(const View& view, const virt::Definition& d
       return taken(fmt::format("its saved definition has UUID {}, the domain {}", uuid, definition.uuid()));
     }
   }
-  const auto nvram = definition.nvram();
-  if (nvram && *nvram != nvram_path(name)) {
-    return taken(fmt::format("the domain keeps its UEFI variables in {}", *nvram));
+  const auto variables = definition.variables();
+  if (variables && *variables != nvram_path(name) && (definition.nvram() || facts.nvram_exists)) {
+    return taken(fmt::format("the domain keeps its UEFI variables in {}", *variables));
   }
   return std::nullopt;
 }
@@ -142,12 +142,12 @@ Result take_in(const View& view, const virt::DomainInfo& domain, const AdoptFact
     add_mount(mounts, machine.tpm ? &*machine.tpm : nullptr, tpm, tpm_home);
   }
   if (!mounts.empty()) plan.steps.emplace_back(MountFilesystems{std::move(mounts)});
-  const auto nvram = definition.nvram();
-  if (nvram && *nvram != nvram_path(name)) {
+  const auto variables = definition.variables();
+  if (variables && *variables != nvram_path(name)) {
     if (facts.nvram_exists) {
-      plan.steps.emplace_back(CopyFiles{*nvram, nvram_path(name)});
-    } else {
-      plan.warnings.push_back(fmt::format("{} is not there: the first start makes new UEFI variables", *nvram));
+      plan.steps.emplace_back(CopyFiles{*variables, nvram_path(name)});
+    } else if (definition.nvram()) {  // else it has never started
+      plan.warnings.push_back(fmt::format("{} is not there: the first start makes new UEFI variables", *variables));
     }
   }
   if (has_tpm && facts.tpm_state_exists && !machine.tpm) plan.steps.emplace_back(CopyFiles{tpm_aside, tpm_home});

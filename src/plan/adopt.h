@@ -21,7 +21,7 @@ struct AdoptFacts {
   bool saved_exists = false;
   std::string saved;          ///< contents of domain.xml in the state filesystem
   Volumes volumes;            ///< for the devices of all domains
-  bool nvram_exists = false;  ///< the file that the definition names
+  bool nvram_exists = false;  ///< the file of its UEFI variables, named or not
   /// The domain's TPM directory holds files and is not a mount point. An empty one is not in the way.
   bool tpm_state_exists = false;
   std::vector<std::string> block_jobs;

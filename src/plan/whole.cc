@@ -21,9 +21,9 @@ std::vector<ForeignDisk> foreign_disks(const View& view, const Machine& machine,
 
 std::vector<std::string> foreign_state_files(const Machine& machine, const virt::Definition& definition) {
   std::vector<std::string> lines;
-  const auto nvram = definition.nvram();
-  if (nvram && !nvram->starts_with(state_directory(machine.name) + "/")) {
-    lines.push_back(fmt::format("its UEFI variables are in {}", *nvram));
+  const auto variables = definition.variables();
+  if (variables && !variables->starts_with(state_directory(machine.name) + "/")) {
+    lines.push_back(fmt::format("its UEFI variables are in {}", *variables));
   }
   if (definition.tpm() == virt::Tpm::emulator && !machine.tpm) {
     lines.push_back(fmt::format("its TPM state is in {}, in no dataset of its own", tpm_directory(definition.uuid())));

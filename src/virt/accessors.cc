@@ -14,6 +14,8 @@ namespace kld::virt {
 
 namespace {
 
+constexpr char kNvramDirectory[] = "/var/lib/libvirt/qemu/nvram";
+
 std::string attribute(pugi::xml_node node, const char* name) { return node.attribute(name).value(); }
 
 std::string trimmed(std::string_view text) {
@@ -135,6 +137,13 @@ std::string describe_host_device(pugi::xml_node node) {
 
 }  // namespace
 
+bool has_own_variables(pugi::xml_node os) {
+  const pugi::xml_node loader = os.child("loader");
+  if (has_value(loader, "stateless", "yes")) return false;
+  if (has_value(os, "firmware", "efi")) return true;
+  return has_value(loader, "type", "pflash") && has_value(loader, "readonly", "yes");
+}
+
 std::string Definition::name() const { return text_of(document_->domain().child("name")); }
 std::string Definition::uuid() const { return text_of(document_->domain().child("uuid")); }
 std::string Definition::virt_type() const { return attribute(document_->domain(), "type"); }
@@ -167,6 +176,13 @@ std::optional<std::string> Definition::nvram() const {
   if (path.empty()) path = attribute(source, "dev");
   if (path.empty()) return std::nullopt;
   return path;
+}
+
+std::optional<std::string> Definition::variables() const {
+  const pugi::xml_node os = document_->domain().child("os");
+  if (auto named = nvram()) return named;
+  if (!has_own_variables(os) || os.child("nvram").attribute("type")) return std::nullopt;
+  return fmt::format("{}/{}_VARS.fd", kNvramDirectory, name());
 }
 
 bool Definition::uefi() const {

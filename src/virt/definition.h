@@ -79,7 +79,10 @@ class Definition {
   unsigned vcpus() const;
   std::optional<std::string> genid() const;
   std::optional<std::string> nvram() const;  ///< path of the UEFI variables when the definition names it
-  bool uefi() const;                         ///< firmware='efi' or a pflash loader
+  /// The file of the UEFI variables: the one named, else the one that libvirt takes when it chooses the firmware
+  /// (qemuDomainNVRAMPathFormat; before 9.2 it does not write that down). None without variables of its own.
+  std::optional<std::string> variables() const;
+  bool uefi() const;  ///< firmware='efi' or a pflash loader
   Tpm tpm() const;
   std::vector<Disk> disks() const;
   std::vector<Interface> interfaces() const;

@@ -27,6 +27,9 @@ void set_text(pugi::xml_node node, std::string_view text);
 /// Whether the attribute is there with exactly this value.
 bool has_value(pugi::xml_node node, const char* name, const char* value);
 
+/// Whether the UEFI variables are a file of the machine's own: no BIOS, no stateless or writable combined image.
+bool has_own_variables(pugi::xml_node os);
+
 /// Removes every child element of this name.
 void remove_children(pugi::xml_node parent, const char* name);
 

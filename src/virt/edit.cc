@@ -90,14 +90,6 @@ void replace_smbios_uuid(pugi::xml_node domain, const std::string& old, std::str
       if (!old.empty() && strcasecmp(entry.child_value(), old.c_str()) == 0) set_text(entry, uuid);
 }
 
-/// Whether these variables are a file of the machine's own: not a stateless or a writable combined image.
-bool has_own_variables(pugi::xml_node os) {
-  const pugi::xml_node loader = os.child("loader");
-  if (has_value(loader, "stateless", "yes")) return false;
-  if (has_value(os, "firmware", "efi")) return true;
-  return has_value(loader, "type", "pflash") && has_value(loader, "readonly", "yes");
-}
-
 pugi::xml_node nvram_or_new(pugi::xml_node os) {
   if (const pugi::xml_node nvram = os.child("nvram")) return nvram;
   const pugi::xml_node loader = os.child("loader");

@@ -93,6 +93,37 @@ def test_made_by_virt_install(host):
     assert host.domains() == {"vi": "shut off", "copy": "running"}
 
 
+def test_made_by_kldloads_scripts(host):
+    """Their form: a zvol of 64K blocks, q35, UEFI, TPM, a virtio disk without cache. It ran before, so that firmware and
+    TPM wrote their files."""
+    host.sh(f"zfs create -s -V 64M -o volblocksize=64K {ROOT}/web-1; udevadm settle; virt-install --name web-1 --ram 256 "
+            f"--vcpus 1 --cpu host-model --machine q35 --disk /dev/zvol/{ROOT}/web-1,bus=virtio,cache=none --import "
+            "--network network=default --graphics vnc,listen=127.0.0.1 --boot uefi --tpm emulator --os-variant debian11 "
+            "--noautoconsole --print-xml >/root/web-1.xml; virsh define /root/web-1.xml", timeout=300)
+    host.run("virsh", "start", "web-1", "--paused")
+    host.run("virsh", "destroy", "web-1")
+    uuid, nvram = host.uuid("web-1"), f"{NVRAM}/web-1_VARS.fd"
+    sums = f"sha256sum <%s; cd {TPM}/{uuid}; find . -type f -exec sha256sum {{}} + | sort"
+    before = host.sh(sums % nvram)
+    assert len(before.splitlines()) >= 2, "a TPM without files"
+    host.run("kvm-adopt", "web-1", "--yes")
+    host.assert_datasets("""
+        .state
+        .state/web-1
+        .state/web-1/tpm
+        web-1
+    """)
+    assert host.sh(sums % f"{STATE}/web-1/uefi_VARS.fd") == before
+    adopted = host.definition("web-1")
+    assert adopted.findtext("os/nvram") == f"{STATE}/web-1/uefi_VARS.fd"
+    assert adopted.find("devices/disk/driver").get("cache") == "none"
+    host.run("kvm-clone", "web-1", "web-2")
+    for name in ("web-1", "web-2"):
+        host.run("virsh", "start", name, "--paused")
+    host.run("kvm-delete", "--force", "--yes", "web-1", "web-2")
+    host.assert_datasets(".state")
+
+
 def test_after_libvirt_was_reinstalled(host):
     """--all defines from the state filesystems what a new libvirt does not know, and takes in what it can."""
     host.create("web", "--user", "ann", tpm=True)

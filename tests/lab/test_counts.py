@@ -7,6 +7,7 @@ import collections
 import re
 
 import pytest
+from host import REPOSITORY
 
 FEW, MANY = 5, 60
 
@@ -61,6 +62,18 @@ def calls_by_number(host):
     host.sh("rm /tmp/rpc")
     assert sent, "libvirt's log has no calls"
     return collections.Counter(int(procedure) for program, procedure in sent if program == REMOTE_PROGRAM)
+
+
+def documented(command):
+    """The programs that the table in docs/architecture.md names for a command."""
+    (line,) = [line for line in (REPOSITORY / "docs/architecture.md").read_text().splitlines()
+               if line.startswith(f"| `{command}` |")]
+    return set(re.findall(r"`([a-z-]+(?: [a-z]+)?)`", line.split("|", 2)[2]))
+
+
+def programs(started):
+    """As the documentation names them: zfs with its verb, others by their names alone."""
+    return {" ".join(line.split()[:2 if line.split()[0] in ("zfs", "zpool", "qemu-img") else 1]) for line in started}
 
 
 LIST = "zfs list filesystem,volume"
@@ -134,3 +147,27 @@ def test_kvm_create_starts_only_the_listings(host):
                         "bios")
     assert set(started) <= {LIST, "zpool list"} and len(started) <= 2, started
     host.run("kvm-delete", "-q", "counted", "--yes")
+
+
+COMMANDS = [
+    ("kvm-create", ["kvm-create", "counted", "-q", "--no-start", "--image", "/root/counted.raw", "--thick", "--ram", "256",
+                    "--firmware", "bios", "--user", "ann"]),
+    ("kvm-clone", ["kvm-clone", "-q", "counted", "counted-2"]),
+    ("kvm-clone", ["kvm-clone", "-q", "counted", "counted-3", "--full"]),
+    ("kvm-list", ["kvm-list", "--wide"]),
+    ("kvm-snap VM", ["kvm-snap", "-q", "counted", "snap", "s"]),
+    ("kvm-snap VM list", ["kvm-snap", "counted", "list"]),
+    ("kvm-snap VM delete", ["kvm-snap", "-q", "counted", "delete", "s", "--yes"]),
+    ("kvm-delete", ["kvm-delete", "-q", "counted", "counted-2", "counted-3", "--yes"]),
+    ("kvm-adopt NAME", ["kvm-adopt", "-q", "taken-in", "--yes"]),
+    ("kvm-delete", ["kvm-delete", "-q", "taken-in", "--yes"]),
+]
+
+
+def test_every_command_starts_only_what_is_documented(host):
+    host.sh("truncate -s 8M /root/counted.raw; zfs create -s -V 8M vmpool/vms/by-hand; udevadm settle")
+    host.define("taken-in", "/dev/zvol/vmpool/vms/by-hand")
+    for command, argv in COMMANDS:
+        started = programs(processes(host, *argv))
+        assert started, f"{argv}: strace saw nothing"
+        assert started <= documented(command), f"{argv} starts {sorted(started - documented(command))}"

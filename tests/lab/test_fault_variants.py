@@ -35,7 +35,7 @@ VARIANTS = named(
             changes=4, take_back=lambda host: host.run("kvm-delete", "-q", "--yes", "--force", "started"),
             whole=runs("started")),
     Command("delete --force", ["kvm-delete", "busy", "--yes", "--force"],
-            lambda host: host.run("kvm-clone", "-q", "parent", "busy", "--start"), True, 5),
+            lambda host: host.run("kvm-clone", "-q", "seeded", "busy", "--start"), True, 5),
     Command("delete of a family", ["kvm-delete", "mother", "child", "--yes"], make_family, True, 6),
     Command("adopt of a lost machine", ["kvm-adopt", "lost", "--yes"], changes=1, take_back=lose,
             whole=are_machines("lost"), anew=True),

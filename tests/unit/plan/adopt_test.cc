@@ -201,6 +201,27 @@ TEST(Adopt, SeedsAndCdsStay) {
   EXPECT_EQ(steps_of<SetProperties>(plan).size(), 1U);
 }
 
+/// As virt-install leaves it: libvirt chooses the firmware anew at each start, and takes variables it does not name.
+std::string without_nvram(std::string xml) {
+  const auto from = xml.find("<nvram");
+  const auto to = xml.find("</nvram>", from);
+  return from == xml.npos ? xml : xml.erase(from, to + 8 - from);
+}
+
+TEST(Adopt, TakesInVariablesThatTheDefinitionDoesNotName) {
+  Stranger stranger({"rpool/vms/web"});
+  stranger.facts.inactive = without_nvram(stranger.facts.inactive);
+  ASSERT_EQ(virt::Definition::parse(stranger.facts.inactive).nvram(), std::nullopt);
+  const auto plan = plan_of(stranger.plan());
+  EXPECT_EQ(steps_of<CopyFiles>(plan).at(0), (CopyFiles{kForeignNvram, nvram_path("web")}));
+  EXPECT_EQ(virt::Definition::parse(steps_of<RedefineDomain>(plan).at(0).now.xml).nvram(), nvram_path("web"));
+  // It has never started: there is nothing to lose.
+  stranger.facts.nvram_exists = false;
+  const auto fresh_one = plan_of(stranger.plan());
+  EXPECT_EQ(steps_of<CopyFiles>(fresh_one).size(), 1U) << "the TPM's alone";
+  EXPECT_TRUE(fresh_one.warnings.empty());
+}
+
 TEST(Adopt, WarnsWhenTheVariablesAreNotThere) {
   Stranger stranger({"rpool/vms/web"});
   stranger.facts.nvram_exists = false;

@@ -125,6 +125,19 @@ TEST(Accessors, NvramInItsLongForm) {
             std::nullopt);
 }
 
+TEST(Accessors, VariablesAreWhereLibvirtPutsThemUnlessNamed) {
+  EXPECT_EQ(domain("<name>web</name><os firmware='efi'/>").variables(), "/var/lib/libvirt/qemu/nvram/web_VARS.fd");
+  EXPECT_EQ(domain("<name>web</name><os firmware='efi'><nvram template='/t'/></os>").variables(),
+            "/var/lib/libvirt/qemu/nvram/web_VARS.fd");
+  EXPECT_EQ(domain("<os><loader type='pflash' readonly='yes'>/code</loader><nvram>/v</nvram></os>").variables(), "/v");
+  EXPECT_EQ(domain("<os firmware='bios'/>").variables(), std::nullopt);
+  EXPECT_EQ(domain("<os/>").variables(), std::nullopt);
+  EXPECT_EQ(domain("<os firmware='efi'><loader stateless='yes'/></os>").variables(), std::nullopt);
+  EXPECT_EQ(domain("<os><loader type='pflash'>/code-and-variables</loader></os>").variables(), std::nullopt);
+  EXPECT_EQ(domain("<os firmware='efi'><nvram type='network'><source protocol='iscsi'/></nvram></os>").variables(),
+            std::nullopt);
+}
+
 TEST(Accessors, TpmAndHostDevicesOfEachKind) {
   EXPECT_EQ(devices("<tpm><backend type='passthrough'><device path='/dev/tpm0'/></backend></tpm>").tpm(),
             Tpm::passthrough);
