@@ -58,7 +58,7 @@ class Command:
 
 def _make_legacy(host):
     host.sh(f"zfs create -s -V 1G {ROOT}/disk-of-legacy; mkdir -p {TPM}/{LEGACY_UUID}/tpm2; "
-            f"echo secret >{TPM}/{LEGACY_UUID}/tpm2/tpm2-00.permall; udevadm settle")
+            f"echo secret >{TPM}/{LEGACY_UUID}/tpm2/tpm2-00.permall; sync; udevadm settle")
     host.write("/tmp/legacy.xml", LEGACY)
     host.run("virsh", "define", "/tmp/legacy.xml")
 
@@ -151,6 +151,18 @@ def at_record(plan, record, what):
     calls = ["fdatasync"] + ["fdatasync" if is_synced(step) else "sync_file_range" for step in range(len(acts))]
     call = calls[record - 1]
     return f"{call}:{what}:when={calls[:record].count(call)}"
+
+
+def record_before(plan, act):
+    """The record that is written before the first step of this kind."""
+    return [step["act"] for step in plan["steps"]].index(act) + 2
+
+
+def hold(host, argv, record, seconds, plan=None):
+    """Starts the command; it waits so long once the record is written and on disk as far as it asks for that."""
+    what = f"delay_exit={seconds * 1000000}"
+    background(host, strace(at_record(plan or plan_of(host, argv), record, what), argv))
+    await_record(host, record)
 
 
 def plan_of(host, argv):

@@ -2,8 +2,7 @@
 """One command broken at point after point. Whoever imports these tests says by pytest_generate_tests with which commands."""
 
 import pytest
-from faults import KILLED, TABLE, at_record, await_record, background, count_calls, journal_entries, plan_of, sample, \
-    strace, trial_of
+from faults import KILLED, TABLE, at_record, count_calls, hold, journal_entries, plan_of, sample, strace, trial_of
 from host import STATE, lab
 
 
@@ -22,8 +21,7 @@ def kill_at(host, argv, record, plan=None):
 
 def power_cut(host, command, record):
     trial = trial_of(host, command)
-    background(host, strace(at_record(trial.plan, record, "delay_exit=90000000"), command.argv))
-    await_record(host, record)
+    hold(host, command.argv, record, 90, trial.plan)
     # The record itself is synced once the call has returned, and only then does its step begin.
     host.sh("sleep 1")
     lab("cut", host.name)

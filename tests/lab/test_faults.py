@@ -2,8 +2,8 @@
 """Commands that are killed, interrupted and made to fail at every point: the host is as before, or as after."""
 
 import pytest
-from faults import COLD_DELETE, COMMANDS, KILLED, at_record, await_record, background, background_status, count_calls, \
-    end_background, generator, journal_entries, plan_of, prepare, sample, strace, trial_of
+from faults import COLD_DELETE, COMMANDS, KILLED, background, background_status, count_calls, end_background, generator, \
+    hold, journal_entries, plan_of, prepare, record_before, sample, strace, trial_of
 from host import JOURNAL, LIBVIRTD, ROOT, STATE, lab
 from sweeps import kill_at, power_cut, table, table_on_disk, test_a_zfs_call_fails, test_interrupted, test_killed_at_a_record, \
     with_commands  # noqa: F401
@@ -62,16 +62,12 @@ def test_recovered_by_the_next_command(host):
     assert trial.settle("kill -9, next command", recover=change)
 
 
-def acts_of(host, argv):
-    return [step["act"] for step in host.run(*argv, "--dry-run", "--json").json["steps"]]
-
-
 def test_killed_while_it_starts_a_machine(host):
     """What libvirt runs may be used for weeks before somebody recovers: it is finished, never taken away."""
     host.create("plain", "-q")
     argv = ["kvm-clone", "plain", "started", "--start"]
     for in_use in (False, True):
-        kill_at(host, argv, acts_of(host, argv).index("start-domain") + 2)
+        kill_at(host, argv, record_before(plan_of(host, argv), "start-domain"))
         if in_use:
             host.run("virsh", "start", "started")
             host.fill("started", mib=1)
@@ -88,7 +84,7 @@ def test_killed_while_it_starts_a_machine(host):
 def test_recovery_leaves_what_others_made_meanwhile(host):
     """A volume of that name, without any mark, made by hand after the command died."""
     argv = ["kvm-create", "mine", "--no-start", "--disk", "1", "--ram", "256", "--firmware", "bios", "--no-tpm"]
-    kill_at(host, argv, acts_of(host, argv).index("create-volume") + 2)
+    kill_at(host, argv, record_before(plan_of(host, argv), "create-volume"))
     host.sh(f"zfs create -s -V 64M {ROOT}/mine; udevadm settle")
     guid = host.property("mine", "guid")
     (recovered,) = host.run("kld", "recover", "--json").json
@@ -104,8 +100,7 @@ def test_what_zfs_refuses_at_the_last_moment_undoes_a_delete(host):
     host.run("kvm-snap", "-q", "held", "snap", "kept")
     before = host.state()
     argv = ["kvm-delete", "held", "--yes"]
-    background(host, strace(at_record(plan_of(host, argv), 2, "delay_enter=6000000"), argv))
-    await_record(host, 2)
+    hold(host, argv, 2, 6)
     host.run("zfs", "hold", "mine", f"{ROOT}/held@kept")
     status, said = background_status(host)
     assert status == 1 and "Everything done so far was undone" in said, said
@@ -192,9 +187,7 @@ def test_a_disk_that_is_opened_at_the_last_moment(host):
     host.run("kvm-clone", "-q", "parent", "held")
     argv = ["kvm-delete", "held", "--yes"]
     plan = plan_of(host, argv)
-    record = [step["act"] for step in plan["steps"]].index("destroy-datasets") + 2
-    background(host, strace(at_record(plan, record, "delay_exit=4000000"), argv))
-    await_record(host, record)
+    hold(host, argv, record_before(plan, "destroy-datasets"), 4, plan)
     host.sh(f"setsid sleep 3600 </dev/zvol/{ROOT}/held >/dev/null 2>&1 &")
     status, said = background_status(host)
     assert status == 4 and "sleep" in said and "kld recover" in said, said
@@ -208,9 +201,7 @@ def test_a_device_link_that_is_lost_comes_back(host):
     """udev drops events under load."""
     command = COMMANDS["create"]
     trial = trial_of(host, command)
-    record = [step["act"] for step in trial.plan["steps"]].index("await-devices") + 2
-    background(host, strace(at_record(trial.plan, record, "delay_exit=5000000"), command.argv))
-    await_record(host, record)
+    hold(host, command.argv, record_before(trial.plan, "await-devices"), 5, trial.plan)
     host.sh(f"udevadm settle; rm /dev/zvol/{ROOT}/new")
     status, said = background_status(host)
     assert status == 0, said
@@ -237,7 +228,7 @@ def test_what_cannot_be_finished_is_undone(host):
     """Killed behind its commit point, before libvirt knew of anything; what it had made was cleared away by hand."""
     command = COMMANDS["clone"]
     trial = trial_of(host, command)
-    kill_at(host, command.argv, [step["act"] for step in trial.plan["steps"]].index("write-files") + 2, trial.plan)
+    kill_at(host, command.argv, record_before(trial.plan, "write-files"), trial.plan)
     host.sh(f"zfs destroy -r {ROOT}/.state/copy-1")
     (recovered,) = host.run("kld", "recover", "--json").json
     assert recovered["result"] == "undone", recovered
@@ -260,9 +251,7 @@ def test_what_was_edited_since_survives_the_recovery_after_a_reboot(host):
 def test_libvirtd_is_killed_in_the_middle(host):
     command = COMMANDS["clone"]
     trial = trial_of(host, command)
-    record = [step["act"] for step in trial.plan["steps"]].index("define-domains") + 2
-    background(host, strace(at_record(trial.plan, record, "delay_enter=4000000"), command.argv))
-    await_record(host, record)
+    hold(host, command.argv, record_before(trial.plan, "define-domains"), 4, trial.plan)
     host.sh("systemctl kill -s KILL libvirtd; systemctl reset-failed libvirtd; systemctl restart libvirtd")
     rc, said = background_status(host)
     assert rc in (1, 4), said
@@ -311,8 +300,7 @@ def test_a_snapshot_in_use_survives_the_undo_of_another(host):
     """Two clones of one source: the first dies, the second has begun to use its snapshot."""
     command = COMMANDS["clone"]
     trial = trial_of(host, command)
-    acts = [step["act"] for step in trial.plan["steps"]]
-    kill_at(host, command.argv, acts.index("take-snapshots") + 3)
+    kill_at(host, command.argv, record_before(trial.plan, "take-snapshots") + 1)
     snapshot = host.snapshots("source")[-1]
     host.run("zfs", "clone", f"{ROOT}/source@{snapshot}", f"{ROOT}/by-hand")
     host.run("kld", "recover")
@@ -351,9 +339,7 @@ def test_power_cut_on_what_starts_with_the_host(host, name, act):
     machine = trial.plan["machines"][0]
     host.run("virsh", "autostart", machine)
     plan = trial.command.plan(host)
-    record = [step["act"] for step in plan["steps"]].index(act) + 2
-    background(host, strace(at_record(plan, record, "delay_exit=90000000"), trial.command.argv))
-    await_record(host, record)
+    hold(host, trial.command.argv, record_before(plan, act), 90, plan)
     host.sh("sleep 1")
     lab("cut", host.name)
     lab("boot", host.name, timeout=400)

@@ -5,7 +5,7 @@ import re
 import time
 
 import pytest
-from faults import at_record, await_record, background, background_status, plan_of, strace
+from faults import background_status, hold
 
 
 def prepare(host):
@@ -14,11 +14,6 @@ def prepare(host):
 
 
 pytestmark = pytest.mark.module_state(prepare=prepare)
-
-
-def slow(host, seconds, argv):
-    """The command waits so long before its first step, its locks held and its plan written down."""
-    return strace(at_record(plan_of(host, argv), 2, f"delay_enter={seconds * 1000000}"), argv)
 
 
 def at_once(host, *commands):
@@ -33,8 +28,7 @@ def at_once(host, *commands):
 
 def test_the_second_waits_then_names_the_first(host):
     host.run("kvm-snap", "-q", "golden", "snap", "s")
-    background(host, slow(host, 25, ["kvm-clone", "golden", "first"]))
-    await_record(host, 2)
+    hold(host, ["kvm-clone", "golden", "first"], 2, 25)
     before = host.state()
     start = time.monotonic()
     result = host.run("kvm-snap", "golden", "delete", "s", "--yes", check=False)
@@ -55,8 +49,7 @@ def test_the_second_waits_then_names_the_first(host):
 
 
 def test_the_second_waits_for_a_short_first(host):
-    background(host, slow(host, 2, ["kvm-clone", "golden", "short"]))
-    await_record(host, 2)
+    hold(host, ["kvm-clone", "golden", "short"], 2, 2)
     host.run("kvm-clone", "short", "after-it")
     assert background_status(host)[0] == 0
     assert set(host.domains()) == {"golden", "short", "after-it"}
@@ -64,8 +57,7 @@ def test_the_second_waits_for_a_short_first(host):
 
 
 def test_shared_locks_go_together(host):
-    background(host, slow(host, 20, ["kvm-clone", "golden", "slow"]))
-    await_record(host, 2)
+    hold(host, ["kvm-clone", "golden", "slow"], 2, 20)
     start = time.monotonic()
     host.run("kvm-clone", "golden", "meanwhile")
     host.run("kvm-snap", "golden", "snap", "meanwhile")
@@ -80,8 +72,7 @@ def test_shared_locks_go_together(host):
 
 
 def test_machines_that_have_nothing_in_common(host):
-    background(host, slow(host, 15, ["kvm-create", "one", "--no-start", "--disk", "1", "--ram", "256", "--firmware", "bios"]))
-    await_record(host, 2)
+    hold(host, ["kvm-create", "one", "--no-start", "--disk", "1", "--ram", "256", "--firmware", "bios"], 2, 15)
     start = time.monotonic()
     host.create("two", "-q")
     assert host.sh("cat /tmp/job/rc 2>/dev/null || echo runs") == "runs" or time.monotonic() - start > 15
@@ -128,8 +119,7 @@ def test_a_clone_is_deleted_while_its_sibling_is_made(host):
 
 
 def test_locks_of_the_dead_hold_nobody_up(host):
-    background(host, slow(host, 60, ["kvm-delete", "golden", "--yes"]))
-    await_record(host, 2)
+    hold(host, ["kvm-delete", "golden", "--yes"], 2, 60)
     host.sh("pid=$(pgrep -x kvm-delete); kill -9 $pid; while kill -0 $pid 2>/dev/null; do sleep 0.1; done")
     start = time.monotonic()
     host.run("kvm-snap", "golden", "snap", "after")

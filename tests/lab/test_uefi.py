@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Firmware variables and TPM of machines that run them. Emulated: UEFI under nested KVM ends the outer emulator."""
 
-import pytest
 from host import ROOT, STATE, TPM
 
 
