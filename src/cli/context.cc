@@ -217,7 +217,7 @@ void Context::execute(const plan::Plan& plan, const run::Host& host, const Propo
   auto journal = run::Journal::open(plan);
   executing_ = true;
   seen.undo = [tell = seen.undo, &runner](const plan::Step& step) {
-    runner.ignore_interruptions();
+    runner.begin_undo();
     tell(step);
   };
   run::execute(plan, runner, journal, seen);

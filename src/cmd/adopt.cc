@@ -47,6 +47,10 @@ plan::AdoptFacts look(const run::Host& host, const std::string& name) {
   facts.block_jobs = host.block_jobs(machine);
   std::error_code none;
   const auto definition = virt::Definition::parse(facts.inactive);
+  // A guest that has a partition must not be given the whole disk.
+  for (const auto& disk : definition.disks()) {
+    if (zfs::is_partition(disk.source)) facts.volumes.erase(disk.source);
+  }
   if (const auto variables = definition.variables()) facts.nvram_exists = fs::exists(*variables, none);
   facts.tpm_state_exists = has_tpm_state(domain->uuid);
   return facts;
@@ -62,7 +66,7 @@ std::vector<std::string> candidates(const run::Host& host) {
 }
 
 void adopt_one(cli::Context& context, const std::string& name) {
-  context.dispose({{name, run::Lock::exclusive}}, {}, [&](const run::Host& host) {
+  context.dispose({{name, run::Lock::exclusive}}, {.pending_disks = true}, [&](const run::Host& host) {
     cli::Proposal proposal;
     proposal.result = plan::plan_adopt(host.view(), {name}, look(host, name), run::fresh());
     if (const auto* plan = std::get_if<plan::Plan>(&proposal.result)) {

@@ -68,7 +68,7 @@ void run_delete(cli::Context& context, const plan::DeleteRequest& request) {
   std::map<std::string, run::Lock> locks;
   for (const auto& name : request.machines) locks[name] = run::Lock::exclusive;
   run::SnapshotClaims claims;
-  context.dispose(locks, {}, [&](const run::Host& host) {
+  context.dispose(locks, {.pending_disks = true}, [&](const run::Host& host) {
     const auto facts = look(host, request, claims);
     cli::Proposal proposal;
     proposal.result = plan::plan_delete(host.view(), request, facts, run::fresh());

@@ -8,18 +8,13 @@
 
 #include "base/name.h"
 #include "plan/limits.h"
+#include "plan/whole.h"
 #include "zfs/device.h"
 
 namespace kld::plan {
 namespace {
 
 using Lines = std::vector<std::string>;
-
-/// CD-ROMs, floppies and seed images stay where they are.
-bool holds_data(const virt::Disk& disk) {
-  if (disk.device == "cdrom" || disk.device == "floppy") return false;
-  return disk.type != "file" || !(disk.readonly || disk.source.ends_with(".iso"));
-}
 
 bool is_aside(const View& view, const zfs::Dataset& dataset) {
   return zfs::is_below(dataset.name, view.root + "/.kept") || !dataset.property(zfs::property::kept).empty() ||

@@ -147,6 +147,14 @@ Target make_target(const View& view, const Source& source, const CloneRequest& r
   return target;
 }
 
+/// A cloud-config's own key, at the start of a line.
+bool sets_host_name(const std::string& user_data) {
+  for (const std::string key : {"hostname:", "fqdn:"}) {
+    if (user_data.find("\n" + key) != std::string::npos) return true;
+  }
+  return false;
+}
+
 /// Clones (or copies) of all datasets of all targets; children after their parents.
 void add_datasets(Plan& plan, const View& view, const Source& source, const std::vector<Target>& targets,
                   const CloneRequest& request, const Fresh& fresh) {
@@ -324,6 +332,35 @@ std::optional<Refusal> bad_copy(const View& view, const Source& source, const Cl
   return facts.pool ? pool_limit(*facts.pool, bytes * request.targets.size(), request.over_limit) : std::nullopt;
 }
 
+/// What every clone has of its source although it is one machine's alone.
+void warn_of_what_is_shared(Plan& plan, const Source& source, const CloneRequest& request, const Target& target) {
+  const auto& name = source.machine.name;
+  if (target.seed.empty()) {
+    plan.warnings.push_back(
+        fmt::format("'{}' has no cloud-init seed: its clones keep its host name, machine-id and SSH host keys inside; "
+                    "--hostname or another cloud-init flag gives them a seed",
+                    name));
+  }
+  const auto inherited = [&](const char* document) {
+    const auto found = target.seed.find(document);
+    return found == target.seed.end() ? std::string() : found->second;
+  };
+  if (!request.seed.network_config && !inherited("network-config").empty()) {
+    plan.warnings.push_back(
+        fmt::format("the network-config of '{}' is its clones', too: an address in it would be given to each; "
+                    "--network-config gives another",
+                    name));
+  }
+  if (!request.seed.user_data && sets_host_name(inherited("user-data"))) {
+    plan.warnings.push_back(fmt::format(
+        "the user-data of '{}' sets a host name, which its clones take, too; --user-data gives another", name));
+  }
+  if (source.definition.has_qemu_arguments()) {
+    plan.warnings.push_back(
+        fmt::format("'{}' has arguments for QEMU itself (qemu:commandline): its clones get the same", name));
+  }
+}
+
 }  // namespace
 
 Result plan_clone(const View& view, const CloneRequest& request, const CloneFacts& facts, const Fresh& fresh) {
@@ -376,14 +413,9 @@ Result plan_clone(const View& view, const CloneRequest& request, const CloneFact
     if (auto refusal = bad_copy(view, source, request, facts)) return *refusal;
   }
 
-  if (facts.seed.empty() && !request.seed.any()) {
-    plan.warnings.push_back(
-        fmt::format("'{}' has no cloud-init seed: its clones keep its host name, machine-id and SSH host keys inside; "
-                    "--hostname or another cloud-init flag gives them a seed",
-                    machine->name));
-  }
   std::vector<Target> targets;
   for (const auto& name : request.targets) targets.push_back(make_target(view, source, request, facts, name, fresh));
+  warn_of_what_is_shared(plan, source, request, targets.front());
   if (auto step = ensure_state_root(view, fresh.op)) plan.steps.push_back(*step);
   if (source.take) {
     if (auto save = save_definition(*machine, facts.definitions)) plan.steps.push_back(*save);

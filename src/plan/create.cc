@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <map>
 #include <set>
 
 #include "base/name.h"
@@ -83,10 +84,24 @@ std::optional<Refusal> bad_words(const CreateRequest& request) {
   return std::nullopt;
 }
 
+std::string unpacker(const std::string& packed) {
+  static const std::map<std::string, std::string> kCommands = {
+      {"gzip", "gunzip -k"}, {"xz", "unxz -k"}, {"zstd", "unzstd"}, {"bzip2", "bunzip2 -k"},
+      {"zip", "unzip"},      {"7z", "7z x"},    {"tar", "tar -xf"}};
+  const auto found = kCommands.find(packed);
+  return found == kCommands.end() ? "file" : found->second;
+}
+
 std::optional<Refusal> bad_image(const CreateRequest& request, const CreateFacts& facts) {
   for (const auto& refusal : facts.unreadable) return refusal;
   if (!request.image || !facts.image) return std::nullopt;
   const auto& image = *facts.image;
+  if (!image.packed.empty()) {
+    return Refusal{"image-packed",
+                   fmt::format("'{}' is a {} file, not the disk itself", *request.image, image.packed),
+                   {},
+                   fmt::format("unpack it first: {} '{}'", unpacker(image.packed), *request.image)};
+  }
   if (image.format != "raw" && image.format != "qcow2") {
     return Refusal{"image-format",
                    fmt::format("'{}' is a {} image; raw and qcow2 are taken", *request.image, image.format),

@@ -52,6 +52,7 @@ struct ImageInfo {
   std::string backing_file;
   bool encrypted = false;
   std::string data_file = {};  ///< a qcow2 whose data lie in another file
+  std::string packed = {};     ///< "gzip", "tar": no disk at all, though qemu-img takes it for a raw one
 };
 
 struct CreateFacts {

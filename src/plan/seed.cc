@@ -47,6 +47,11 @@ std::string user_data_from(const SeedRequest& request) {
   return text;
 }
 
+/// "#include" and archives may name what must be fetched first.
+bool needs_network(const std::string& user_data) {
+  return !user_data.starts_with("#cloud-config") && !user_data.starts_with("#!");
+}
+
 bool has_control(const std::string& text) {
   return std::any_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20; });
 }
@@ -97,6 +102,8 @@ SeedDocuments seed_documents(const SeedRequest& request, const SeedDocuments& be
   } else if (request.user || !request.ssh_keys.empty() || request.password_hash || !documents.contains("user-data")) {
     documents["user-data"] = user_data_from(request);
   }
+  // Applied before there is a network: with its source's machine-id a clone would be given its source's address.
+  if (!needs_network(documents["user-data"])) documents["meta-data"] += "dsmode: local\n";
   if (request.network_config) documents["network-config"] = *request.network_config;
   if (!documents.contains("vendor-data")) documents["vendor-data"] = kVendorData;
   return documents;

@@ -73,7 +73,7 @@ void add_syncs(std::vector<Argv>& lines, const std::vector<std::string>& sync) {
 }
 
 DestroyOwn destroy_own(std::vector<std::string> datasets, const zfs::Properties& properties) {
-  return {std::move(datasets), {}, op_of(properties), {}};
+  return {std::move(datasets), {}, op_of(properties)};
 }
 
 }  // namespace
@@ -290,58 +290,53 @@ std::vector<Argv> commands(const Step& step) {
 
 std::optional<Step> inverse(const Step& step) {
   using Inverse = std::optional<Step>;
-  return std::visit(
-      overloaded{
-          [](const CreateFilesystem& s) -> Inverse { return destroy_own({s.name}, s.properties); },
-          [](const CreateVolume& s) -> Inverse { return destroy_own({s.name}, s.properties); },
-          [](const CloneDatasets& s) -> Inverse {
-            if (s.clones.empty()) return std::nullopt;
-            return destroy_own(names_of(s.clones), s.clones.front().properties);
-          },
-          [](const TakeSnapshots& s) -> Inverse {
-            return DestroyOwn{{}, s.names, op_of(s.properties), {}};
-          },
-          [](const CopyDataset& s) -> Inverse {
-            auto own = destroy_own({s.name}, s.properties);
-            own.received = {s.name + s.snapshot.substr(std::min(s.snapshot.find('@'), s.snapshot.size()))};
-            return own;
-          },
-          [](const MountFilesystems& s) -> Inverse {
-            return UnmountFilesystems{{s.mounts.rbegin(), s.mounts.rend()}};
-          },
-          [](const UnmountFilesystems& s) -> Inverse {
-            return MountFilesystems{{s.mounts.rbegin(), s.mounts.rend()}};
-          },
-          [](const WriteFiles& s) -> Inverse { return RestoreFiles{s.files}; },
-          [](const MoveAside& s) -> Inverse {
-            return MoveAside{s.to, s.from};
-          },
-          [](const RenameDataset& s) -> Inverse {
-            return RenameDataset{s.to, s.from, s.guid};
-          },
-          [](const SetProperties& s) -> Inverse {
-            return SetProperties{s.dataset, s.previous, s.properties};
-          },
-          [](const DefineDomains& s) -> Inverse {
-            return UndefineDomains{s.domains, true};
-          },
-          [](const UndefineDomains& s) -> Inverse {
-            return DefineDomains{s.domains, false};
-          },
-          [](const RedefineDomain& s) -> Inverse {
-            return RedefineDomain{s.before, s.now, false};
-          },
-          [](const SetAutostart& s) -> Inverse {
-            return SetAutostart{s.domain, !s.autostart};
-          },
-          [](const StartDomain& s) -> Inverse {
-            return StopDomain{s.domain, 0};
-          },
-          [](const StopDomain& s) -> Inverse { return StartDomain{s.domain}; },
-          // Files inside a dataset that the plan makes go with it; waiting leaves nothing behind.
-          [](const auto&) -> Inverse { return std::nullopt; },
-      },
-      step);
+  return std::visit(overloaded{
+                        [](const CreateFilesystem& s) -> Inverse { return destroy_own({s.name}, s.properties); },
+                        [](const CreateVolume& s) -> Inverse { return destroy_own({s.name}, s.properties); },
+                        [](const CloneDatasets& s) -> Inverse {
+                          if (s.clones.empty()) return std::nullopt;
+                          return destroy_own(names_of(s.clones), s.clones.front().properties);
+                        },
+                        [](const TakeSnapshots& s) -> Inverse {
+                          return DestroyOwn{{}, s.names, op_of(s.properties)};
+                        },
+                        [](const CopyDataset& s) -> Inverse { return destroy_own({s.name}, s.properties); },
+                        [](const MountFilesystems& s) -> Inverse {
+                          return UnmountFilesystems{{s.mounts.rbegin(), s.mounts.rend()}};
+                        },
+                        [](const UnmountFilesystems& s) -> Inverse {
+                          return MountFilesystems{{s.mounts.rbegin(), s.mounts.rend()}};
+                        },
+                        [](const WriteFiles& s) -> Inverse { return RestoreFiles{s.files}; },
+                        [](const MoveAside& s) -> Inverse {
+                          return MoveAside{s.to, s.from};
+                        },
+                        [](const RenameDataset& s) -> Inverse {
+                          return RenameDataset{s.to, s.from, s.guid};
+                        },
+                        [](const SetProperties& s) -> Inverse {
+                          return SetProperties{s.dataset, s.previous, s.properties};
+                        },
+                        [](const DefineDomains& s) -> Inverse {
+                          return UndefineDomains{s.domains, true};
+                        },
+                        [](const UndefineDomains& s) -> Inverse {
+                          return DefineDomains{s.domains, false};
+                        },
+                        [](const RedefineDomain& s) -> Inverse {
+                          return RedefineDomain{s.before, s.now, false};
+                        },
+                        [](const SetAutostart& s) -> Inverse {
+                          return SetAutostart{s.domain, !s.autostart};
+                        },
+                        [](const StartDomain& s) -> Inverse {
+                          return StopDomain{s.domain, 0};
+                        },
+                        [](const StopDomain& s) -> Inverse { return StartDomain{s.domain}; },
+                        // Files inside a dataset that the plan makes go with it; waiting leaves nothing behind.
+                        [](const auto&) -> Inverse { return std::nullopt; },
+                    },
+                    step);
 }
 
 bool is_destructive(const Step& step) {

@@ -238,12 +238,12 @@ struct DestroySnapshots {
   bool operator==(const DestroySnapshots&) const = default;
 };
 
-/// What undoes a creation: destroys those of these datasets and snapshots that carry the operation's UUID.
+/// What undoes a creation: destroys those of these datasets and snapshots that carry the operation's UUID; a dataset
+/// with the snapshots that it has by then, unless one has clones or holds.
 struct DestroyOwn {
   std::vector<std::string> datasets;  ///< in this order
   std::vector<std::string> snapshots;
   std::string op;
-  std::vector<std::string> received = {};  ///< snapshots that a copy may have left on them, which carry no mark
   bool operator==(const DestroyOwn&) const = default;
 };
 

@@ -36,20 +36,19 @@ std::string owner_in(const View& view, const zfs::Dataset& dataset) {
   return own ? owner : std::string();
 }
 
-/// A domain of the machine's name is the machine's only when it uses its volumes, or no disk at all: a replica's or
-/// backup's root may be looked at on a host where the machine itself runs.
+/// A domain of the machine's name is the machine's, whatever disks it has by now: what it runs from may be an overlay
+/// of libvirt's, or a clone put in by hand, and every check must see that. Unless its volumes lie elsewhere: a
+/// replica's or backup's root may be looked at on a host where the machine itself runs.
 bool is_its_domain(const View& view, const Machine& machine, const virt::DomainInfo& domain) {
-  if (machine.disks.empty()) return true;
-  bool has_disk = false;
+  bool elsewhere = false;
   for (const auto& path : domain.block_paths) {
-    if (path.ends_with(".iso")) continue;
-    has_disk = true;
     const auto volume = volume_of(view, path);
     for (const auto& disk : machine.disks) {
       if (disk.volume.name == volume) return true;
     }
+    elsewhere = elsewhere || (!volume.empty() && !zfs::is_below(volume, view.root));
   }
-  return !has_disk;
+  return machine.disks.empty() || !elsewhere;
 }
 
 void add(Machine& machine, const View& view, const zfs::Dataset& dataset) {
@@ -145,6 +144,13 @@ std::string definition_path(const std::string& machine) { return state_directory
 
 std::optional<Refusal> foreign_state(const Machine& machine, const std::vector<std::string>& block_jobs,
                                      bool saved_allowed) {
+  for (const auto* part : {&machine.state, &machine.tpm}) {
+    if (!*part || (*part)->covered_by.empty()) continue;
+    return Refusal{"covered",
+                   fmt::format("the state of machine '{}' is hidden by another mount", machine.name),
+                   {fmt::format("{} lies over {} at {}", (*part)->covered_by, (*part)->name, (*part)->mountpoint)},
+                   fmt::format("unmount what lies on top: umount {}", (*part)->mountpoint)};
+  }
   if (!machine.domain) return std::nullopt;
   const auto& domain = *machine.domain;
   const auto& name = machine.name;

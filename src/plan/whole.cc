@@ -7,10 +7,15 @@
 
 namespace kld::plan {
 
+bool holds_data(const virt::Disk& disk) {
+  if (disk.device == "cdrom" || disk.device == "floppy") return false;
+  return disk.type != "file" || !(disk.readonly || disk.source.ends_with(".iso"));
+}
+
 std::vector<ForeignDisk> foreign_disks(const View& view, const Machine& machine, const virt::Definition& definition) {
   std::vector<ForeignDisk> foreign;
   for (const auto& disk : definition.disks()) {
-    if (disk.device == "cdrom" || disk.device == "floppy" || disk.source == seed_path(machine.name)) continue;
+    if (!holds_data(disk) || disk.source == seed_path(machine.name)) continue;
     const std::string volume = volume_of(view, disk.source);
     const bool own = std::any_of(machine.disks.begin(), machine.disks.end(),
                                  [&](const auto& d) { return !volume.empty() && d.volume.name == volume; });

@@ -9,6 +9,9 @@
 
 namespace kld::plan {
 
+/// False for CD-ROMs, floppies and read-only images such as seeds: they stay where they are, and are shared by clones.
+bool holds_data(const virt::Disk& disk);
+
 /// Disks of the definition, by target and reason, that are no zvols of this machine. Media and the seed are none.
 struct ForeignDisk {
   std::string target;

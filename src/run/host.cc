@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <ctime>
 #include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <thread>
 
@@ -19,6 +20,7 @@
 #include "virt/definition.h"
 #include "zfs/change.h"
 #include "zfs/device.h"
+#include "zfs/mount.h"
 
 namespace kld::run {
 namespace {
@@ -104,6 +106,7 @@ Host Host::look(const Root& root, const std::string& uri, const Look& wanted) {
   try {
     host.connection_ = std::make_unique<virt::Connection>(virt::Connection::open(uri));
     host.view_.domains = host.connection_->list();
+    if (wanted.pending_disks) host.add_pending_disks();
     host.read_definition(wanted.definition_of);
   } catch (const Error&) {
     libvirt_problem = std::current_exception();
@@ -111,6 +114,7 @@ Host Host::look(const Root& root, const std::string& uri, const Look& wanted) {
   auto listing = looking.get();
   host.view_.datasets = std::move(listing.datasets);
   host.snapshots_ = std::move(listing.snapshots);
+  host.find_covered();
   for (const auto& domain : host.view_.domains) {
     for (const auto& path : domain.block_paths) {
       if (!zfs::volume_in_path(path).empty() || !path.starts_with("/dev/")) continue;
@@ -140,6 +144,24 @@ void Host::read_definition(const std::string& machine) {
   if (domain == nullptr) return;
   definition_ = connection_->inactive_xml(domain->uuid);
   definition_of_ = domain->uuid;
+}
+
+void Host::add_pending_disks() {
+  for (auto& domain : view_.domains) {
+    if (!virt::is_active(domain.state) || !domain.persistent) continue;
+    for (const auto& disk : virt::Definition::parse(connection_->inactive_xml(domain.uuid)).disks()) {
+      if (!disk.source.empty()) domain.block_paths.push_back(disk.source);
+    }
+  }
+}
+
+void Host::find_covered() {
+  const auto mounts = zfs::mounts();
+  for (auto& dataset : view_.datasets) {
+    if (!dataset.mounted) continue;
+    const auto there = mounts.find(dataset.mountpoint);
+    if (there != mounts.end() && there->second != dataset.name) dataset.covered_by = there->second;
+  }
 }
 
 plan::Definitions Host::definitions(const plan::Machine& machine) const {
@@ -255,6 +277,37 @@ bool reachable_for_qemu(const std::string& path) {
   return true;
 }
 
+namespace {
+
+/// By the first bytes: what people download as a disk image and have not unpacked. Empty for anything else.
+std::string packing_of(const std::string& path) {
+  struct Magic {
+    std::size_t offset;
+    std::string_view bytes;
+    const char* name;
+  };
+  using namespace std::string_view_literals;
+  static constexpr Magic kMagics[] = {{0, "\x1f\x8b"sv, "gzip"},
+                                      {0,
+                                       "\xfd"
+                                       "7zXZ\0"sv,
+                                       "xz"},
+                                      {0, "\x28\xb5\x2f\xfd"sv, "zstd"},
+                                      {0, "BZh"sv, "bzip2"},
+                                      {0, "PK\x03\x04"sv, "zip"},
+                                      {0, "7z\xbc\xaf\x27\x1c"sv, "7z"},
+                                      {257, "ustar"sv, "tar"}};
+  std::ifstream file(path, std::ios::binary);
+  std::string start(512, '\0');
+  file.read(start.data(), static_cast<std::streamsize>(start.size()));
+  for (const auto& magic : kMagics) {
+    if (start.compare(magic.offset, magic.bytes.size(), magic.bytes) == 0) return magic.name;
+  }
+  return {};
+}
+
+}  // namespace
+
 plan::ImageInfo inspect_image(const std::string& path) {
   if (auto refusal = unreadable("image", path)) throw Refused(*refusal);
   const auto result = run_process({"qemu-img", "info", "--output=json", "-U", path});
@@ -271,6 +324,7 @@ plan::ImageInfo inspect_image(const std::string& path) {
     info.virtual_size = json.at("virtual-size").get<std::uint64_t>();
     info.backing_file = json.value("backing-filename", "");
     info.encrypted = json.value("encrypted", false);
+    if (info.format == "raw") info.packed = packing_of(path);
     info.data_file = json.value(nlohmann::json::json_pointer("/format-specific/data/data-file"), "");
     return info;
   } catch (const nlohmann::json::exception& problem) {

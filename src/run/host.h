@@ -28,6 +28,7 @@ struct Look {
   /// What lies directly below the root, and the state of `machines`; not each dataset of every machine.
   bool shallow = false;
   std::vector<std::string> machines = {};
+  bool pending_disks = false;  ///< also the disks that running domains will have when they start again
   /// With `shallow`: also below filesystems that people made below the root, where they have put volumes.
   bool folders = false;
 };
@@ -52,6 +53,8 @@ class Host {
  private:
   Host() = default;
   void read_definition(const std::string& machine);
+  void add_pending_disks();
+  void find_covered();
   std::unique_ptr<virt::Connection> connection_;
   plan::View view_;
   std::string definition_of_;             ///< UUID of the machine whose definition was read while looking

@@ -11,6 +11,7 @@
 #include "base/process.h"
 #include "run/file.h"
 #include "run/parallel.h"
+#include "virt/definition.h"
 #include "zfs/change.h"
 #include "zfs/dataset.h"
 #include "zfs/device.h"
@@ -36,12 +37,18 @@ std::vector<std::string> snapshots_of(const std::string& dataset) {
 
 /// Adds who is in the way to a "busy" error.
 void destroy_naming_holder(const std::string& dataset) {
-  try {
-    zfs::destroy_if_present(dataset, kBusyWaitMs);
-  } catch (const Error& error) {
-    const auto holders = zfs::holders({dataset});
-    if (holders.empty()) throw;
-    throw Error(fmt::format("{}: {}", error.message(), zfs::to_string(holders.front())));
+  for (int tries = 0;; ++tries) {
+    try {
+      return zfs::destroy_if_present(dataset, kBusyWaitMs);
+    } catch (const Error& error) {
+      // One with a snapshot is busy, too: somebody's timer may have taken one behind our look.
+      const auto meanwhile = tries < 3 ? snapshots_of(dataset) : std::vector<std::string>();
+      zfs::destroy_snapshots_if_present(meanwhile);
+      if (!meanwhile.empty()) continue;
+      const auto holders = zfs::holders({dataset});
+      if (holders.empty()) throw;
+      throw Error(fmt::format("{}: {}", error.message(), zfs::to_string(holders.front())));
+    }
   }
 }
 
@@ -245,9 +252,18 @@ void RealRunner::act(const plan::UndefineDomains& step) const {
   });
 }
 
-void RealRunner::act(const plan::RedefineDomain& step) const {
+void RealRunner::act(const plan::RedefineDomain& step) {
+  if (edited_ == step.now.name) return;
   const auto known = libvirt().find(step.now.name);
   if (known && virt::is_active(known->state)) throw in_use(step.now.name);
+  // A question may have stood for long. Not in a recovery: libvirt words a definition anew when it starts anew.
+  if (known && !recovering_ && !undoing_) {
+    const auto present = virt::Definition::parse(libvirt().inactive_xml(known->uuid));
+    if (!present.same_as(virt::Definition::parse(step.before.xml))) {
+      edited_ = step.now.name;
+      throw Error(fmt::format("the definition of '{}' was changed meanwhile", step.now.name), "try again");
+    }
+  }
   libvirt().define(step.now.xml, step.validate);
 }
 
@@ -329,19 +345,21 @@ void RealRunner::destroy_own(const std::string& dataset, const plan::DestroyOwn&
     if (zfs::last_component(dataset) == ".state") return;
     throw Error(fmt::format("'{}' has datasets below it that this operation did not make", dataset));
   }
-  std::vector<std::string> received;
+  // What snapshots by the clock took of it meanwhile is nothing but what this operation made: no machine could use it
+  // yet. A clone or a hold tells that somebody does.
+  std::vector<std::string> taken;
   for (const auto& snapshot : snapshots) {
-    // A snapshot is a sign of use: then nothing here is ours to destroy any more.
-    if (std::find(step.received.begin(), step.received.end(), snapshot.name) == step.received.end()) {
-      throw Error(fmt::format("'{}' has been used since: it has snapshot '{}'", dataset, snapshot.name),
-                  "if it is to go all the same, delete it with 'kvm-delete'");
+    if (!snapshot.clones.empty() || snapshot.holds > 0) {
+      throw Error(
+          fmt::format("'{}' is used: snapshot '{}' has clones or holds", dataset, snapshot.name),
+          fmt::format("see 'zfs get clones {0}' and 'zfs holds {0}'; end that, then run 'kld recover'", snapshot.name));
     }
-    received.push_back(snapshot.name);
+    taken.push_back(snapshot.name);
   }
   if (below->front().kind == zfs::Kind::filesystem && below->front().mounted) {
     zfs::unmount_if_mounted(dataset, below->front().mountpoint);
   }
-  zfs::destroy_snapshots_if_present(received);
+  zfs::destroy_snapshots_if_present(taken);
   destroy_naming_holder(dataset);
 }
 

@@ -23,8 +23,11 @@ class RealRunner : public Runner {
   RealRunner(const virt::Connection* connection, Progress progress, std::function<bool()> interrupted)
       : connection_(connection), progress_(std::move(progress)), interrupted_(std::move(interrupted)) {}
   void run(const plan::Step& step) override;
-  /// From here on waits are not cut short: an undo runs to its end.
-  void ignore_interruptions() { interrupted_ = nullptr; }
+  /// From here on it undoes: waits are not cut short.
+  void begin_undo() {
+    undoing_ = true;
+    interrupted_ = nullptr;
+  }
   /// The machines' locks, which programs that change them hold on should we be killed.
   void give_locks(std::vector<int> descriptors) { locks_ = std::move(descriptors); }
   /// Recovers what another process left: a domain that runs by now is in use, and not taken away.
@@ -53,7 +56,7 @@ class RealRunner : public Runner {
   void act(const plan::SetProperties& step) const;
   void act(const plan::DefineDomains& step) const;
   void act(const plan::UndefineDomains& step) const;
-  void act(const plan::RedefineDomain& step) const;
+  void act(const plan::RedefineDomain& step);
   void act(const plan::SetAutostart& step) const;
   void act(const plan::StartDomain& step) const;
   void act(const plan::StopDomain& step) const;
@@ -69,6 +72,8 @@ class RealRunner : public Runner {
   std::function<bool()> interrupted_;
   std::vector<int> locks_;
   bool recovering_ = false;
+  bool undoing_ = false;
+  std::string edited_;  ///< a domain that somebody edited before we did: the undo leaves it as it is
   std::optional<std::pair<UnixTime, UnixTime>> unmarked_;
 };
 

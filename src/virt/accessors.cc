@@ -121,6 +121,10 @@ std::string describe_host_device(pugi::xml_node node) {
   if (name == "filesystem") return describe_filesystem(node);
   if (name == "interface" && has_value(node, "type", "hostdev"))
     return "network PCI device " + pci_address(source.child("address"));
+  if (name == "interface" && has_value(node, "type", "vhostuser") && !has_value(source, "mode", "client"))
+    return "vhost-user socket " + attribute(source, "path");
+  if (name == "interface" && (has_value(node, "type", "server") || has_value(node, "type", "udp")))
+    return fmt::format("network port {}:{}", attribute(source, "address"), attribute(source, "port"));
   if (name == "interface" && has_value(node, "type", "vdpa")) return "vDPA device " + attribute(source, "dev");
   if (name == "tpm" && has_value(node.child("backend"), "type", "passthrough"))
     return "TPM " + attribute(node.child("backend").child("device"), "path");
@@ -167,6 +171,8 @@ std::optional<std::string> Definition::genid() const {
   if (genid.empty()) return std::nullopt;
   return genid;
 }
+
+bool Definition::has_qemu_arguments() const { return static_cast<bool>(document_->domain().child("qemu:commandline")); }
 
 std::optional<std::string> Definition::nvram() const {
   const pugi::xml_node node = document_->domain().child("os").child("nvram");

@@ -89,6 +89,7 @@ class Definition {
   /// What ties a definition to this host's hardware, readable: "PCI device 0000:01:00.0", "USB device ...",
   /// "filesystem /srv -> share". Empty for most machines.
   std::vector<std::string> host_devices() const;
+  bool has_qemu_arguments() const;  ///< <qemu:commandline>, which libvirt does not look into
   /// "127.0.0.1:5900", "[::1]:5900"; nullopt without VNC, on a socket, or while the port is still to be chosen.
   std::optional<std::string> vnc_address() const;
 

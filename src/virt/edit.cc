@@ -5,6 +5,8 @@
 
 #include <charconv>
 #include <cstring>
+#include <string_view>
+#include <vector>
 
 #include "base/error.h"
 #include "base/size.h"
@@ -150,7 +152,13 @@ void Definition::set_disk_source(std::string_view target, std::string_view path)
   if (!source) source = disk.insert_child_before("source", disk.child("target"));
   const std::string policy = source.attribute("startupPolicy").value();
   source.remove_attributes();
-  source.remove_children();
+  // How its contents are to be read belongs to the data, wherever they lie; all else belongs to the old path.
+  std::vector<pugi::xml_node> of_the_path;
+  for (const pugi::xml_node child : source.children()) {
+    if (std::string_view(child.name()) != "encryption" && std::string_view(child.name()) != "slices")
+      of_the_path.push_back(child);
+  }
+  for (const pugi::xml_node child : of_the_path) source.remove_child(child);
   set_attribute(disk, "type", block ? "block" : "file");
   set_attribute(source, block ? "dev" : "file", path);
   if (!policy.empty()) set_attribute(source, "startupPolicy", policy);

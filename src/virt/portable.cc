@@ -31,7 +31,8 @@ void free_graphics(pugi::xml_node graphics) {
 
 /// Whether two machines with this character device would meet on the host: one file, one socket, one port.
 bool claims_the_host(pugi::xml_node device) {
-  if (has_value(device, "type", "file") || has_value(device, "type", "pipe")) return true;
+  for (const char* type : {"file", "pipe", "udp"})
+    if (has_value(device, "type", type)) return true;
   const bool listens = has_value(device, "type", "unix") || has_value(device, "type", "tcp");
   return listens && !has_value(device.child("source"), "mode", "connect");
 }
@@ -49,7 +50,9 @@ void free_serial(pugi::xml_node device) {
 /// libvirt picks the path of a virtio channel's socket itself, from the machine's name, when none is given.
 void free_channel(pugi::xml_node channel) {
   remove_children(channel, "log");
-  if (has_value(channel, "type", "unix") && claims_the_host(channel)) remove_children(channel, "source");
+  if (!claims_the_host(channel)) return;
+  set_attribute(channel, "type", "unix");
+  for (const char* of_the_old : {"source", "protocol"}) remove_children(channel, of_the_old);
 }
 
 /// A switch knows a port by these: two machines with the same are one port. libvirt makes new ones.

@@ -31,6 +31,7 @@ struct Dataset {
   double compressratio = 1.0;
   std::string mountpoint;
   bool mounted = false;
+  std::string covered_by;    ///< what is mounted over it; empty: nothing
   bool can_mount = true;     ///< canmount is not off
   std::string volmode;       ///< "dev", "default", ...
   bool key_missing = false;  ///< encrypted, and its key is not loaded

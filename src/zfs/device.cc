@@ -76,6 +76,12 @@ std::string volume_of_device(const std::string& path) {
   return device.starts_with("/dev/zd") ? ask_name(device) : std::string();
 }
 
+bool is_partition(const std::string& path) {
+  std::error_code none;
+  const auto device = fs::canonical(path, none);
+  return fs::exists(fs::path("/sys/class/block") / device.filename() / "partition", none);
+}
+
 void await_devices(const std::vector<std::string>& volumes, std::chrono::milliseconds limit,
                    const std::function<bool()>& interrupted) {
   std::vector<std::string> missing = volumes;

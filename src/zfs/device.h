@@ -16,6 +16,8 @@ std::string device_path(const std::string& volume);
 std::string volume_in_path(const std::string& path);
 /// The same of any path that leads to a volume's device (/dev/zd16, /dev/rpool/vms/web, a link), by asking the device.
 std::string volume_of_device(const std::string& path);
+/// True when the path leads to a partition of a disk, not to a whole one.
+bool is_partition(const std::string& path);
 
 /// Waits until the link of each volume leads to a device that says it is this volume (after a rename the link lags
 /// and leads to the old one). A link that does not come is asked of udev again. Throws Error at the limit.

@@ -66,22 +66,27 @@ std::string unescape(const std::string& field) {
 
 }  // namespace
 
-std::string mounted_at(const std::string& directory) {
-  std::ifstream mounts("/proc/self/mountinfo");
-  std::string found;
-  for (std::string line; std::getline(mounts, line);) {
+std::map<std::string, std::string> mounts() {
+  std::ifstream info("/proc/self/mountinfo");
+  std::map<std::string, std::string> found;
+  for (std::string line; std::getline(info, line);) {
     std::istringstream fields(line);
-    std::string id, parent, device, root, point, rest;
+    std::string id, parent, device, root, point;
     fields >> id >> parent >> device >> root >> point;
-    if (unescape(point) != directory) continue;
     const auto dash = line.find(" - ");
     if (dash == std::string::npos) continue;
     std::istringstream tail(line.substr(dash + 3));
     std::string type, source;
     tail >> type >> source;
-    found = unescape(source);  // the last one wins: it lies on top
+    found[unescape(point)] = unescape(source);  // the last one wins: it lies on top
   }
   return found;
+}
+
+std::string mounted_at(const std::string& directory) {
+  const auto all = mounts();
+  const auto found = all.find(directory);
+  return found == all.end() ? std::string() : found->second;
 }
 
 namespace {

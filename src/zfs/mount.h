@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <map>
 #include <string>
 
 namespace kld::zfs {
 
 /// The dataset mounted at exactly this directory, empty when none is.
 std::string mounted_at(const std::string& directory);
+/// What is on top at each mount point.
+std::map<std::string, std::string> mounts();
 
 /// Makes `directory` (mode 0711) if it is not there, makes it immutable while it is empty and uncovered, so that
 /// nothing is ever written beneath, and mounts the filesystem on it. Done already counts as done. A directory

@@ -9,7 +9,7 @@ namespace kld::zfs {
 /// ZFS and user properties as typed after `-o`: {"volblocksize": "65536", "com.kldload:machine": "web"}.
 using Properties = std::map<std::string, std::string>;
 
-/// Our user properties, by what they say. The table in the architecture page tells where each is set.
+/// Our user properties, by what they say.
 namespace property {
 inline constexpr char machine[] = "com.kldload:machine";
 inline constexpr char disk[] = "com.kldload:disk";

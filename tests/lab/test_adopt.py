@@ -21,7 +21,9 @@ def test_by_hand_with_firmware_and_tpm(host):
     host.fill("old/disk0", mib=2)
     host.define("legacy", f"/dev/zvol/{ROOT}/old/disk0", f"/dev/zvol/{ROOT}/swap",
                 os=f"<nvram>{NVRAM}/legacy_VARS.fd</nvram>",
-                devices="<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>")
+                devices="<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>"
+                "<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='/root/seed.img'/>"
+                "<target dev='vdc' bus='virtio'/><readonly/></disk>")
     uuid = host.uuid("legacy")
     host.sh(f"mkdir -p {NVRAM} {TPM}/{uuid}/tpm2; echo variables >{NVRAM}/legacy_VARS.fd; "
             f"echo sealed >{TPM}/{uuid}/tpm2/marker; chown -R tss:tss {TPM}/{uuid}/tpm2; virsh autostart legacy")
@@ -63,7 +65,7 @@ def test_by_hand_with_firmware_and_tpm(host):
     assert domain.findtext("uuid") == uuid
     assert domain.findtext("os/nvram") == f"{STATE}/legacy/uefi_VARS.fd"
     assert [source.get("dev") for source in domain.findall("devices/disk/source")] == \
-        [f"/dev/zvol/{ROOT}/legacy", f"/dev/zvol/{ROOT}/legacy-vdb"]
+        [f"/dev/zvol/{ROOT}/legacy", f"/dev/zvol/{ROOT}/legacy-vdb", None]
     assert host.kvm_list()["legacy"]["autostart"] is True
     again = host.run("kvm-adopt", "legacy", "--yes", check=False)
     assert again.rc == 3 and "in the layout already" in again.err
@@ -149,13 +151,18 @@ def test_after_libvirt_was_reinstalled(host):
 
 
 def test_asks_at_a_terminal(host):
-    host.sh(f"zfs create -s -V 64M {ROOT}/plain; udevadm settle")
-    host.define("plain", f"/dev/zvol/{ROOT}/plain")
+    host.sh(f"zfs create -s -V 64M {ROOT}/disk-of-plain; udevadm settle")
+    host.define("plain", f"/dev/zvol/{ROOT}/disk-of-plain")
     ask = "script -qec 'kvm-adopt plain' /dev/null"
     with host.assert_unchanged():
         said = host.sh(ask, check=False, input="n\n")
         assert said.rc == 3 and f"{ROOT}/plain" in said.out and "not confirmed" in said.out, said
+    # Edited while the question stands: the edit stays.
+    edited = host.sh(f"(sleep 12; echo y) | {ask} & sleep 6; virsh desc plain --config --new-desc edited; wait %1", check=False)
+    assert edited.rc == 1 and "was changed meanwhile" in edited.out, edited
+    assert "edited" in host.xml("plain") and not host.kvm_list()["plain"]["adopted"]
     host.sh(ask, input="y\n")
+    assert "edited" in host.xml("plain")
     assert host.kvm_list()["plain"]["adopted"]
     host.sh("script -qec 'kvm-delete plain' /dev/null", input="y\n")
     assert host.kvm_list() == {}
@@ -186,8 +193,16 @@ def prepare(host):
         zfs create -s -V 64M vmpool/outside
         for volume in one two held; do zfs create -s -V 64M {ROOT}/$volume; done
         qemu-img create -q -f qcow2 /var/lib/libvirt/images/file.qcow2 64M
+        zfs create -s -V 64M -o volmode=full {ROOT}/parted
+        udevadm settle
+        disk=/dev/zvol/{ROOT}/parted
+        # One partition of type 0x83, from sector 2048 on, of 65536.
+        printf '\\0\\0\\0\\0\\x83\\0\\0\\0\\0\\x08\\0\\0\\0\\0\\x01\\0' | dd of=$disk bs=1 seek=446 conv=notrunc status=none
+        printf '\\x55\\xaa' | dd of=$disk bs=1 seek=510 conv=notrunc status=none
+        blockdev --rereadpt $disk
         udevadm settle
     """)
+    host.define("partition", host.sh(f"readlink -f /dev/zvol/{ROOT}/parted-part1"))
     host.define("on-file", "/var/lib/libvirt/images/file.qcow2")
     host.define("on-outside", "/dev/zvol/vmpool/outside")
     host.define("half", f"/dev/zvol/{ROOT}/one", "/var/lib/libvirt/images/file.qcow2")
@@ -202,6 +217,7 @@ def prepare(host):
 def test_refused(host):
     host.refuses_all([
         (["kvm-adopt", "on-file", "--yes"], 3, "is not a zvol"),
+        (["kvm-adopt", "partition", "--yes"], 3, "p1 is not a zvol"),
         (["kvm-adopt", "on-outside", "--yes"], 3, f"lies outside {ROOT}"),
         (["kvm-adopt", "half", "--yes"], 3, "vdb: /var/lib/libvirt/images/file.qcow2 is not a zvol"),
         (["kvm-adopt", "thief", "--yes"], 3, "web"),

@@ -17,6 +17,7 @@ def prepare(host):
         mkdir -p {STATE}/occupied; touch {STATE}/occupied/file
         ln -s /nowhere /dev/zvol/{ROOT}/dangling
         qemu-img create -q -f qcow2 /root/base.qcow2 64M
+        gzip -c /root/base.qcow2 >/root/base.img.gz
         qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 /root/overlay.qcow2
         qemu-img create -q -f vmdk /root/disk.vmdk 64M
         qemu-img create -q -f qcow2 --object secret,id=s,data=x -o encrypt.format=luks,encrypt.key-secret=s \
@@ -136,6 +137,7 @@ def test_media_and_networks(host):
         (create("new", "--image", "/root/disk.vmdk"), 3, "vmdk"),
         (create("new", "--image", "/root/luks.qcow2"), 3, "encrypted"),
         (create("new", "--image", "/root/empty.raw"), 3, "empty"),
+        (create("new", "--image", "/root/base.img.gz"), 3, "is a gzip file, not the disk itself"),
         (create("new", "--image", "/root/base.qcow2", "--iso", "/root/base.qcow2"), 2, "exclude each other"),
         (sized("--disk", "1M", "--image", "/root/base.qcow2"), 3, "smaller than the image"),
         (create("new", "--bridge", "br1"), 3, "did you mean 'br0'?"),

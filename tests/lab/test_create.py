@@ -264,6 +264,7 @@ def test_network(host):
     host.run("kvm-create", "alone", *BIOS, "--network", "none", "--vnc-listen", "::1")
     assert attributes(host.definition("bridged"), "devices/interface/source") == {"bridge": "br0"}
     assert host.definition("alone").find("devices/interface") is None
+    assert host.definition("alone").find("devices/graphics/listen").get("address") == "::1"
 
 
 @shared
@@ -372,4 +373,6 @@ def test_seed(host):
     host.run("kvm-create", "asis", *BIOS, "--user-data", "/root/user-data", "--network-config",
              "/root/network-config", "--instance-id", "chosen")
     seed = host.sh(f"mount -o loop,ro {STATE}/asis/seed.iso /mnt; cd /mnt; head -n 99 *; cd /; umount /mnt")
+    shown = host.run("kvm-clone", "asis", "asis-2", "--dry-run")
+    assert [line for line in shown.warnings if "the network-config of 'asis'" in line], shown
     assert "packages: [hello]" in seed and "version: 2" in seed and 'instance-id: "chosen"' in seed

@@ -147,6 +147,18 @@ def test_in_the_way(host):
     host.run("virsh", "attach-disk", "web-b", f"/dev/zvol/{ROOT}/web", "vdb", "--config")
     host.refuses("kvm-delete", "web", "--yes", says="a disk of domain 'web-b', too", hint="virsh detach-disk")
     host.run("virsh", "detach-disk", "web-b", "vdb", "--config")
+    # The same of a running one: it has it only from its next start on.
+    host.start("web-b")
+    host.run("virsh", "attach-disk", "web-b", f"/dev/zvol/{ROOT}/web", "vdb", "--config")
+    host.refuses("kvm-delete", "web", "--yes", says="a disk of domain 'web-b', too", hint="virsh detach-disk")
+    host.run("virsh", "detach-disk", "web-b", "vdb", "--config")
+    host.run("virsh", "destroy", "web-b")
+
+    # A filesystem that somebody mounted over its state: what is read and written there is another's.
+    host.run("zfs", "create", "-o", f"mountpoint={STATE}/web", "vmpool/over")
+    for command in (["kvm-delete", "web", "--yes"], ["kvm-snap", "web"], ["kvm-clone", "web", "copy"]):
+        host.refuses(*command, says=f"vmpool/over lies over {ROOT}/.state/web", hint=f"umount {STATE}/web")
+    host.run("zfs", "destroy", "vmpool/over")
 
     # Who has the device open is waited for, then named; all is as before.
     before = host.state()
@@ -192,8 +204,17 @@ def test_what_libvirt_keeps(host):
         host.refuses(*command, says="snapshots of libvirt's own", hint="virsh snapshot-list")
     host.run("virsh", "snapshot-delete", "web", "theirs", "--metadata")
 
-    # A block job: a copy of the running disk that never ends.
+    # One as backups take it: from now on the machine runs from a file, which no snapshot of ours holds.
     host.start("web")
+    host.run("virsh", "snapshot-create-as", "web", "backup", "--disk-only", "--no-metadata", "--diskspec",
+             "vda,file=/var/lib/libvirt/images/web.backup")
+    host.refuses("kvm-snap", "web", says="vda: /var/lib/libvirt/images/web.backup is not a zvol of this machine")
+    host.refuses("kvm-clone", "web", "copy", says="vda: /var/lib/libvirt/images/web.backup is not a zvol")
+    host.refuses("kvm-delete", "web", "--yes", says="machine 'web' is running")
+    assert host.kvm_list("web")["web"]["state"] == "running"
+    host.run("virsh", "blockcommit", "web", "vda", "--active", "--pivot", "--wait")
+
+    # A block job: a copy of the running disk that never ends.
     host.sh("truncate -s 1G /var/lib/libvirt/images/mirror.raw; virsh blockcopy web vda "
             "/var/lib/libvirt/images/mirror.raw --format raw --reuse-external --transient-job")
     for command in (["kvm-delete", "web", "--yes", "--force"], ["kvm-clone", "web", "copy"], ["kvm-snap", "web"]):

@@ -94,6 +94,18 @@ def test_recovery_leaves_what_others_made_meanwhile(host):
     host.sh(f"zfs destroy {ROOT}/mine")
 
 
+def test_snapshots_by_the_clock_are_no_use(host):
+    """sanoid and its like snapshot what a dead command left, too: it is undone all the same. A clone or a hold tells of use."""
+    command = COMMANDS["create"]
+    trial = trial_of(host, command)
+    kill_at(host, command.argv, record_before(trial.plan, "create-volume") + 1, trial.plan)
+    host.sh(f"zfs snapshot -r {ROOT}@hourly; zfs hold mine {ROOT}/new@hourly")
+    result = host.run("kld", "recover", check=False)
+    assert result.rc == 4 and f"{ROOT}/new@hourly" in result.out + result.err, result
+    host.sh(f"zfs release mine {ROOT}/new@hourly; kld recover; zfs destroy -r {ROOT}@hourly")
+    assert trial.settle("kill -9, snapshots by the clock")
+
+
 def test_what_zfs_refuses_at_the_last_moment_undoes_a_delete(host):
     """A hold that came after all the checks: the machine is as it was, its TPM, too."""
     host.run("kvm-clone", "-q", "source", "held")

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "plan/clone.h"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <gtest/gtest.h>
 
 #include <set>
@@ -85,6 +87,41 @@ TEST(PlanClone, WithANewTpmAndASeed) {
   expect_golden("plan/clone-new-tpm.txt", clone.text());
 }
 
+TEST(PlanClone, WarnsOfWhatEveryCloneWouldShare) {
+  const auto warnings = [](const SeedDocuments& seed, bool attached, const std::function<void(Clone&)>& change) {
+    Clone clone;
+    auto definition = virt::Definition::parse(clone.facts.definitions.current);
+    if (attached) definition.add_seed(seed_path("golden"));
+    clone.facts.definitions = {definition.xml(), true, definition.xml()};
+    clone.facts.seed = seed;
+    change(clone);
+    return fmt::format("{}", fmt::join(clone.plan().warnings, "\n"));
+  };
+  const auto as_it_is = [](Clone&) {};
+  const SeedDocuments plain = {{"meta-data", "instance-id: i\n"}, {"user-data", "#cloud-config\n"}};
+  EXPECT_EQ(warnings(plain, true, as_it_is), "");
+  EXPECT_NE(warnings({}, false, as_it_is).find("no cloud-init seed"), std::string::npos);
+  EXPECT_NE(warnings(plain, false, as_it_is).find("no cloud-init seed"), std::string::npos) << "it was detached";
+  auto fixed = plain;
+  fixed["network-config"] = "version: 2\n";
+  EXPECT_NE(warnings(fixed, true, as_it_is).find("network-config of 'golden'"), std::string::npos);
+  EXPECT_EQ(warnings(fixed, true, [](auto& c) { c.request.seed.network_config = "version: 2\n"; }), "");
+  auto named = plain;
+  named["user-data"] = "#cloud-config\nfqdn: golden.example\n";
+  EXPECT_NE(warnings(named, true, as_it_is).find("sets a host name"), std::string::npos);
+  EXPECT_EQ(warnings(named, true, [](auto& c) { c.request.seed.user_data = "#cloud-config\n"; }), "");
+}
+
+TEST(PlanClone, ItsSeedIsAppliedBeforeTheNetworkIsUp) {
+  const auto meta_data = [](const std::string& user_data) {
+    return seed_documents({}, {{"user-data", user_data}}, "web", "u").at("meta-data");
+  };
+  EXPECT_NE(meta_data("#cloud-config\n").find("dsmode: local\n"), std::string::npos);
+  EXPECT_NE(meta_data("#!/bin/sh\n").find("dsmode: local\n"), std::string::npos);
+  EXPECT_EQ(meta_data("#include\nhttp://example/\n").find("dsmode"), std::string::npos) << "it must be fetched";
+  EXPECT_EQ(meta_data("Content-Type: multipart/mixed\n").find("dsmode"), std::string::npos);
+}
+
 TEST(PlanClone, RefusesWhatItMust) {
   const auto kind = [](const std::function<void(Clone&)>& change, const test::MachineOptions& options = {}) {
     Clone clone(options);
@@ -99,6 +136,7 @@ TEST(PlanClone, RefusesWhatItMust) {
   EXPECT_EQ(kind([](auto& c) { c.host.domain_of("golden").persistent = false; }), "transient-domain");
   EXPECT_EQ(kind([](auto& c) { c.host.dataset("rpool/vms/golden").key_missing = true; }), "key-missing");
   EXPECT_EQ(kind([](auto& c) { c.host.dataset("rpool/vms/.state/golden").mounted = false; }), "not-mounted");
+  EXPECT_EQ(kind([](auto& c) { c.host.dataset("rpool/vms/.state/golden").covered_by = "tank/copy"; }), "covered");
   EXPECT_EQ(kind([](auto& c) { c.host.dataset("rpool/vms").available = MiB; }), "pool-full");
   EXPECT_EQ(kind([](auto& c) { c.request.targets = {"a", "b", "a"}; }), "name-taken");
   EXPECT_EQ(kind([](auto& c) { c.request.targets = {"golden"}; }), "name-taken");

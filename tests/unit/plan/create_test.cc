@@ -176,6 +176,7 @@ TEST(PlanCreate, RefusesImagesItCannotWrite) {
   };
   EXPECT_EQ(kind([](auto&) {}), "a plan");
   EXPECT_EQ(kind([](auto& i) { i.format = "vmdk"; }), "image-format");
+  EXPECT_EQ(kind([](auto& i) { i.format = "raw", i.packed = "xz"; }), "image-packed");
   EXPECT_EQ(kind([](auto& i) { i.backing_file = "base.qcow2"; }), "backing-file");
   EXPECT_EQ(kind([](auto& i) { i.encrypted = true; }), "image-encrypted");
   EXPECT_EQ(kind([](auto& i) { i.virtual_size = 0; }), "image-empty");

@@ -102,6 +102,14 @@ TEST(PlanSnapshot, RefusesWhatItWouldNotHold) {
             std::vector<std::string>{"vda: /srv/web.raw is not a zvol of this machine"});
 }
 
+TEST(PlanSnapshot, ReadOnlyImagesStayOutsideAsTheyDoWhenItIsTakenIn) {
+  Host host;
+  host.machine("web");
+  auto definition = virt::Definition::parse(test::definition(host, "web"));
+  definition.add_seed("/var/lib/seeds/web.img");
+  EXPECT_FALSE(refused(plan_snapshot(host.view, {"web", "s"}, {definition.xml(), false, ""}, {}, {}, fresh())));
+}
+
 TEST(PlanSnapshot, KeepsTheSavedDefinitionOfALostMachine) {
   Host host;
   host.machine("web", {.defined = false});

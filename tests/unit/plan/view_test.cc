@@ -55,17 +55,27 @@ TEST(Machines, AreOwnedByPropertyInTheirPlace) {
   EXPECT_EQ(machines(host.view).size(), 1U);
 }
 
-TEST(Machines, HaveOnlyADomainThatUsesTheirDisks) {
+TEST(Machines, HaveNoDomainWhoseVolumesLieElsewhere) {
   Host host;
   host.machine("web");
   host.domain_of("web").block_paths = {"/dev/zvol/backup/vms/web"};
   EXPECT_FALSE(host.require("web").domain);
   host.domain_of("web").block_paths = {"/dev/zd16"};
+  host.view.volumes = {{"/dev/zd16", "backup/vms/web"}};
   EXPECT_FALSE(host.require("web").domain);
   host.view.volumes = {{"/dev/zd16", "rpool/vms/web"}};
   EXPECT_TRUE(host.require("web").domain);
-  host.domain_of("web").block_paths = {"/srv/install.iso"};
+  host.domain_of("web").block_paths = {"/dev/zvol/backup/vms/more", "/dev/zvol/rpool/vms/web"};
   EXPECT_TRUE(host.require("web").domain);
+}
+
+TEST(Machines, KeepTheirDomainWhateverItRunsFrom) {
+  Host host;
+  host.machine("web");
+  for (const char* path : {"/srv/install.iso", "/var/lib/libvirt/images/web.overlay", "/dev/zvol/rpool/vms/restored"}) {
+    host.domain_of("web").block_paths = {path};
+    EXPECT_TRUE(host.require("web").domain) << path;
+  }
 }
 
 TEST(Machines, MayLackEitherHalf) {

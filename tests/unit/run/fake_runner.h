@@ -601,9 +601,8 @@ class FakeRunner : public Runner {
           if (zfs::is_below(other, name)) return;
         }
         for (const auto& snapshot : snapshots_of(name)) {
-          // A snapshot is a sign of use, unless the operation itself received it.
-          if (std::find(step.received.begin(), step.received.end(), snapshot) == step.received.end())
-            throw Error(fmt::format("'{}' has been used since: it has snapshot '{}'", name, snapshot));
+          if (!clones_of(snapshot).empty() || host_.snapshots.at(snapshot).holds > 0)
+            throw Error(fmt::format("'{}' is used: snapshot '{}' has clones or holds", name, snapshot));
         }
         const auto mounts = host_.mounts;
         for (const auto& [directory, filesystem] : mounts) {

@@ -283,6 +283,21 @@ TEST(Edit, DiskSourceBecomesBlockOrFile) {
   EXPECT_THROW(gpu.set_disk_source("vdz", "/dev/x"), Error);
 }
 
+TEST(Edit, ADiskIsReadAsBeforeAtItsNewPath) {
+  Definition definition = devices(
+      "<disk type='block' device='disk'><driver name='qemu' type='raw'/><source dev='/dev/zd16' index='1'>"
+      "<seclabel model='dac' relabel='no'/><encryption format='luks'><secret type='passphrase' uuid='u'/></encryption>"
+      "<slices><slice type='storage' offset='512' size='1024'/></slices></source>"
+      "<target dev='vda' bus='virtio'/></disk>");
+  definition.set_disk_source("vda", "/dev/zvol/p/web");
+  EXPECT_TRUE(definition.same_as(
+      devices("<disk type='block' device='disk'><driver name='qemu' type='raw'/><source dev='/dev/zvol/p/web'>"
+              "<encryption format='luks'><secret type='passphrase' uuid='u'/></encryption>"
+              "<slices><slice type='storage' offset='512' size='1024'/></slices></source>"
+              "<target dev='vda' bus='virtio'/></disk>")))
+      << definition.xml();
+}
+
 TEST(Edit, AnEmptyTrayTakesAMedium) {
   Definition web = input("web");
   web.set_disk_source("sda", "/isos/a.iso");
@@ -357,6 +372,39 @@ TEST(Portable, FreesPortsSocketsAndLogs) {
       definition.same_as(devices("<graphics type='vnc' autoport='yes'/><serial type='pty'/><serial type='pty'/>"
                                  "<serial type='tcp'><source mode='connect' host='log' service='4555'/></serial>"
                                  "<channel type='unix'><target type='virtio' name='n'/></channel>")));
+}
+
+TEST(Portable, ChannelsAndPortsThatClaimTheHostBecomeTheirOwn) {
+  Definition definition = devices(
+      "<serial type='udp'><source mode='bind' host='127.0.0.1' service='4556'/></serial>"
+      "<channel type='file'><source path='/srv/log'/><target type='virtio' name='n'/></channel>"
+      "<channel type='tcp'><source mode='bind' host='127.0.0.1' service='1'/><protocol type='raw'/>"
+      "<target type='virtio' name='m'/></channel>"
+      "<channel type='spicevmc'><target type='virtio' name='s'/></channel>");
+  definition.make_portable();
+  EXPECT_TRUE(
+      definition.same_as(devices("<serial type='pty'/>"
+                                 "<channel type='unix'><target type='virtio' name='n'/></channel>"
+                                 "<channel type='unix'><target type='virtio' name='m'/></channel>"
+                                 "<channel type='spicevmc'><target type='virtio' name='s'/></channel>")))
+      << definition.xml();
+}
+
+TEST(Accessors, WhatListensOnTheHostBelongsToOneMachine) {
+  const auto listed = [](const std::string& interface) { return devices(interface).host_devices(); };
+  EXPECT_EQ(listed("<interface type='vhostuser'><source type='unix' path='/run/p' mode='server'/></interface>"),
+            std::vector<std::string>{"vhost-user socket /run/p"});
+  EXPECT_TRUE(listed("<interface type='vhostuser'><source type='unix' path='/p' mode='client'/></interface>").empty());
+  EXPECT_EQ(listed("<interface type='server'><source address='10.0.0.1' port='5558'/></interface>"),
+            std::vector<std::string>{"network port 10.0.0.1:5558"});
+  EXPECT_TRUE(listed("<interface type='network'><source network='default'/></interface>").empty());
+}
+
+TEST(Accessors, ArgumentsForQemuItself) {
+  EXPECT_TRUE(Definition::parse("<domain xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><name>w</name>"
+                                "<qemu:commandline><qemu:arg value='-s'/></qemu:commandline></domain>")
+                  .has_qemu_arguments());
+  EXPECT_FALSE(domain("").has_qemu_arguments());
 }
 
 TEST(Portable, ASocketDisplayStaysOffTheNetwork) {
