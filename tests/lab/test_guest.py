@@ -95,6 +95,7 @@ def test_clone_of_the_running_guest_boots(host):
     # Each has an address of its own, although the clone's disk holds its source's machine-id until its first boot.
     leases = {words[2]: words for words in map(str.split, host.run("virsh", "-q", "net-dhcp-leases", "default").out.splitlines())}
     macs = [host.definition(name).find("devices/interface/mac").get("address") for name in ("golden", "live")]
+    assert set(macs) <= leases.keys(), leases
     assert len({leases[mac][4] for mac in macs}) == 2, leases
     assert len({leases[mac][-1] for mac in macs}) == 2, leases
     # The source ran on.
