@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "plan/clone_source.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+#include "base/name.h"
+#include "plan/whole.h"
+
+namespace kld::plan {
+namespace {
+
+bool contains(const std::vector<std::string>& list, const std::string& entry) {
+  return std::find(list.begin(), list.end(), entry) != list.end();
+}
+
+}  // namespace
+
+const MachineSnapshot* reusable_snapshot(const Machine& machine, const CloneFacts& facts,
+                                         const std::vector<MachineSnapshot>& all) {
+  if (machine.active() || consistency(machine) != "offline") return nullptr;
+  if (!facts.definitions.saved_exists || facts.definitions.saved != facts.definitions.current) return nullptr;
+  const auto* newest = newest_for_clones(all);
+  if (newest == nullptr || !newest->missing.empty() || newest->consistency != "offline") return nullptr;
+  if (contains(facts.going, newest->name)) return nullptr;
+  // What came after it is the sum of what each later snapshot and the present wrote.
+  std::uint64_t written = 0;
+  for (const auto& dataset : machine.datasets()) written += dataset.written;
+  for (auto later = all.rbegin(); &*later != newest; ++later) written += later->written;
+  return written == 0 ? newest : nullptr;
+}
+
+std::variant<CloneSource, Refusal> source_from_snapshot(const Machine& machine, const CloneRequest& request,
+                                                        const CloneFacts& facts,
+                                                        const std::vector<MachineSnapshot>& all, Plan& plan) {
+  const auto argument = snapshot_argument(machine, *request.snapshot);
+  if (const auto* refusal = std::get_if<Refusal>(&argument)) return *refusal;
+  const auto& name = std::get<std::string>(argument);
+  const auto whole = std::find_if(all.begin(), all.end(), [&](const auto& s) { return s.name == name; });
+  if (whole == all.end()) {
+    std::vector<std::string> names;
+    for (const auto& snapshot : all) names.push_back(snapshot.name);
+    const auto near = nearest(name, names);
+    return Refusal{
+        "no-such-snapshot",
+        fmt::format("machine '{}' has no snapshot '@{}'", machine.name, name),
+        {},
+        near.empty() ? fmt::format("see 'kvm-snap {} list'", machine.name) : fmt::format("did you mean '@{}'?", near)};
+  }
+  if (contains(facts.going, name)) {
+    return Refusal{"locked",
+                   fmt::format("another command is destroying snapshot '{}@{}'", machine.name, name),
+                   {},
+                   fmt::format("see 'kvm-snap {} list'", machine.name)};
+  }
+  const auto has = [&](const std::string& dataset) { return !contains(whole->missing, dataset); };
+  const bool own_definition = !facts.snapshot_definition.empty();
+  CloneSource source{machine,
+                     name,
+                     false,
+                     {},
+                     machine.state && has(machine.state->name),
+                     machine.tpm && has(machine.tpm->name),
+                     virt::Definition::parse(own_definition ? facts.snapshot_definition : facts.definitions.current),
+                     !own_definition};
+  for (const auto& disk : machine.disks) {
+    if (has(disk.volume.name)) source.disks.push_back(disk);
+  }
+  if (!own_definition) plan.warnings.push_back(fmt::format("'@{}' holds no definition: the present one is used", name));
+  if (!source.has_state && source.definition.uefi()) {
+    plan.warnings.push_back(fmt::format("'@{}' holds no firmware variables: the present ones are copied", name));
+  }
+  if (!source.has_tpm && source.definition.tpm() == virt::Tpm::emulator && !request.new_tpm) {
+    plan.warnings.push_back(fmt::format("'@{}' holds no TPM state: the clones start with an empty TPM", name));
+  }
+  return source;
+}
+
+std::vector<std::string> foreign_parts(const View& view, const CloneSource& source, const CloneRequest& request) {
+  std::vector<std::string> evidence;
+  Machine machine = source.machine;
+  machine.disks = source.disks;
+  for (const auto& disk : foreign_disks(view, machine, source.definition)) {
+    if (contains(request.without, disk.target)) continue;
+    evidence.push_back(
+        fmt::format("{}: {} is not a zvol of this machine (--without {})", disk.target, disk.what, disk.target));
+  }
+  if (!contains(request.without, "hostdev")) {
+    for (const auto& device : source.definition.host_devices()) {
+      evidence.push_back(fmt::format("{} belongs to one machine at a time (--without hostdev)", device));
+    }
+  }
+  // Of a snapshot that lacks them it was said already what stands in.
+  if (request.snapshot) return evidence;
+  for (const auto& line : foreign_state_files(machine, source.definition)) {
+    if (!(request.new_tpm && line.find("TPM") != std::string::npos))
+      evidence.push_back(line + " (kvm-adopt takes it in)");
+  }
+  return evidence;
+}
+
+std::optional<Refusal> unknown_without(const CloneSource& source, const std::vector<std::string>& without) {
+  std::vector<std::string> targets;
+  for (const auto& disk : source.definition.disks()) targets.push_back(disk.target);
+  for (const auto& unwanted : without) {
+    if (unwanted == "hostdev" || contains(targets, unwanted)) continue;
+    return Refusal{"no-such-disk",
+                   fmt::format("machine '{}' has no disk '{}' to leave out", source.machine.name, unwanted),
+                   {},
+                   fmt::format("it has {}", fmt::join(targets, ", "))};
+  }
+  return std::nullopt;
+}
+
+}  // namespace kld::plan
