@@ -193,16 +193,8 @@ def prepare(host):
         zfs create -s -V 64M vmpool/outside
         for volume in one two held; do zfs create -s -V 64M {ROOT}/$volume; done
         qemu-img create -q -f qcow2 /var/lib/libvirt/images/file.qcow2 64M
-        zfs create -s -V 64M -o volmode=full {ROOT}/parted
-        udevadm settle
-        disk=/dev/zvol/{ROOT}/parted
-        # One partition of type 0x83, from sector 2048 on, of 65536.
-        printf '\\0\\0\\0\\0\\x83\\0\\0\\0\\0\\x08\\0\\0\\0\\0\\x01\\0' | dd of=$disk bs=1 seek=446 conv=notrunc status=none
-        printf '\\x55\\xaa' | dd of=$disk bs=1 seek=510 conv=notrunc status=none
-        blockdev --rereadpt $disk
         udevadm settle
     """)
-    host.define("partition", host.sh(f"readlink -f /dev/zvol/{ROOT}/parted-part1"))
     host.define("on-file", "/var/lib/libvirt/images/file.qcow2")
     host.define("on-outside", "/dev/zvol/vmpool/outside")
     host.define("half", f"/dev/zvol/{ROOT}/one", "/var/lib/libvirt/images/file.qcow2")
@@ -217,7 +209,6 @@ def prepare(host):
 def test_refused(host):
     host.refuses_all([
         (["kvm-adopt", "on-file", "--yes"], 3, "is not a zvol"),
-        (["kvm-adopt", "partition", "--yes"], 3, "p1 is not a zvol"),
         (["kvm-adopt", "on-outside", "--yes"], 3, f"lies outside {ROOT}"),
         (["kvm-adopt", "half", "--yes"], 3, "vdb: /var/lib/libvirt/images/file.qcow2 is not a zvol"),
         (["kvm-adopt", "thief", "--yes"], 3, "web"),
