@@ -6,7 +6,6 @@
 
 #include <algorithm>
 
-#include "base/name.h"
 #include "plan/whole.h"
 
 namespace kld::plan {
@@ -35,20 +34,10 @@ const MachineSnapshot* reusable_snapshot(const Machine& machine, const CloneFact
 std::variant<CloneSource, Refusal> source_from_snapshot(const Machine& machine, const CloneRequest& request,
                                                         const CloneFacts& facts,
                                                         const std::vector<MachineSnapshot>& all, Plan& plan) {
-  const auto argument = snapshot_argument(machine, *request.snapshot);
-  if (const auto* refusal = std::get_if<Refusal>(&argument)) return *refusal;
-  const auto& name = std::get<std::string>(argument);
-  const auto whole = std::find_if(all.begin(), all.end(), [&](const auto& s) { return s.name == name; });
-  if (whole == all.end()) {
-    std::vector<std::string> names;
-    for (const auto& snapshot : all) names.push_back(snapshot.name);
-    const auto near = nearest(name, names);
-    return Refusal{
-        "no-such-snapshot",
-        fmt::format("machine '{}' has no snapshot '@{}'", machine.name, name),
-        {},
-        near.empty() ? fmt::format("see 'kvm-snap {} list'", machine.name) : fmt::format("did you mean '@{}'?", near)};
-  }
+  const auto named = named_snapshot(machine, *request.snapshot, all);
+  if (const auto* refusal = std::get_if<Refusal>(&named)) return *refusal;
+  const auto* whole = std::get<const MachineSnapshot*>(named);
+  const auto& name = whole->name;
   if (contains(facts.going, name)) {
     return Refusal{"locked",
                    fmt::format("another command is destroying snapshot '{}@{}'", machine.name, name),

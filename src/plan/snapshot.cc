@@ -161,25 +161,32 @@ std::variant<std::string, Refusal> snapshot_argument(const Machine& machine, con
                  fmt::format("its own are named by 'kvm-snap {} list'", machine.name)};
 }
 
+std::variant<const MachineSnapshot*, Refusal> named_snapshot(const Machine& machine, const std::string& given,
+                                                             const std::vector<MachineSnapshot>& all) {
+  const auto argument = snapshot_argument(machine, given);
+  if (const auto* refusal = std::get_if<Refusal>(&argument)) return *refusal;
+  const auto& name = std::get<std::string>(argument);
+  const auto found = std::find_if(all.begin(), all.end(), [&](const auto& s) { return s.name == name; });
+  if (found != all.end()) return &*found;
+  std::vector<std::string> names;
+  for (const auto& snapshot : all) names.push_back(snapshot.name);
+  const auto near = nearest(name, names);
+  return Refusal{
+      "no-such-snapshot",
+      fmt::format("machine '{}' has no snapshot '@{}'", machine.name, name),
+      {},
+      near.empty() ? fmt::format("see 'kvm-snap {} list'", machine.name) : fmt::format("did you mean '@{}'?", near)};
+}
+
 Result plan_snapshot_delete(const View& view, const std::string& machine_name, const std::string& given,
                             const std::vector<zfs::Snapshot>& snapshots, const Fresh& fresh) {
   const auto machine = find_machine(view, machine_name);
   if (!machine) return no_such_machine(view, machine_name);
-  const auto argument = snapshot_argument(*machine, given);
-  if (const auto* refusal = std::get_if<Refusal>(&argument)) return *refusal;
-  const auto& name = std::get<std::string>(argument);
   const auto all = machine_snapshots(*machine, snapshots);
-  const auto whole = std::find_if(all.begin(), all.end(), [&](const auto& s) { return s.name == name; });
-  if (whole == all.end()) {
-    std::vector<std::string> names;
-    for (const auto& snapshot : all) names.push_back(snapshot.name);
-    const auto near = nearest(name, names);
-    return Refusal{
-        "no-such-snapshot",
-        fmt::format("machine '{}' has no snapshot '@{}'", machine->name, name),
-        {},
-        near.empty() ? fmt::format("see 'kvm-snap {} list'", machine->name) : fmt::format("did you mean '@{}'?", near)};
-  }
+  const auto named = named_snapshot(*machine, given, all);
+  if (const auto* refusal = std::get_if<Refusal>(&named)) return *refusal;
+  const auto* whole = std::get<const MachineSnapshot*>(named);
+  const auto& name = whole->name;
   if (!whole->clones.empty()) {
     std::vector<std::string> evidence;
     for (const auto& clone : whole->clones) evidence.push_back(fmt::format("{} was cloned from it", clone));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "plan/plan.h"
@@ -68,6 +69,10 @@ const MachineSnapshot* newest_for_clones(const std::vector<MachineSnapshot>& all
 
 /// `given` as a user may write it: "S", "@S", "web@S" or "rpool/vms/web@S". A Refusal when it is another machine's.
 std::variant<std::string, Refusal> snapshot_argument(const Machine& machine, const std::string& given);
+
+/// The snapshot that a user means by `given`, one of `all`; or why there is none.
+std::variant<const MachineSnapshot*, Refusal> named_snapshot(const Machine& machine, const std::string& given,
+                                                             const std::vector<MachineSnapshot>& all);
 
 /// Destroys one snapshot of the whole machine; refused while it has clones or holds.
 Result plan_snapshot_delete(const View& view, const std::string& machine, const std::string& given,
