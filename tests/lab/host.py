@@ -270,15 +270,15 @@ class Host:
         return [Result(int(fields[at]), fields[at + 1], fields[at + 2]) for at in range(0, len(fields) - 1, 3)]
 
     def refuses_all(self, table):
-        """Each row is a command, its exit status and a text that its error, evidence or hint holds: refused as
+        """Each row is a command, its exit status and texts that its error, evidence or hint holds: refused as
         refuses() has it. The host is compared once, at the end: none changed anything, or one undid another."""
         before = self.state()
         problems = []
-        for (command, code, text), result in zip(table, self.run_all(row[0] for row in table), strict=True):
-            good = (result.rc == code and len(result.errors) == 1 and len(result.hints) == 1 and text in result.err
-                    and result.out == "")
+        for (command, code, *texts), result in zip(table, self.run_all(row[0] for row in table), strict=True):
+            good = (result.rc == code and len(result.errors) == 1 and len(result.hints) == 1 and result.out == ""
+                    and all(text in result.err for text in texts))
             if not good:
-                problems.append(f"{command}: expected {code} and {text!r}, got {result}")
+                problems.append(f"{command}: expected {code} and {texts}, got {result}")
         assert not problems, "\n".join(problems)
         self.assert_same(before)
 

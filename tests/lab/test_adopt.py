@@ -32,9 +32,9 @@ def test_by_hand_with_firmware_and_tpm(host):
 
     # Not a machine yet: listed, and left alone by the rest.
     assert host.kvm_list()["legacy"]["adopted"] is False
-    for command in (["kvm-delete", "legacy", "--yes"], ["kvm-clone", "legacy", "copy"], ["kvm-snap", "legacy"],
-                    ["kvm-snap", "legacy", "list"]):
-        host.refuses(*command, says=f"domain 'legacy' is not a machine of {ROOT} yet", hint="kvm-adopt legacy")
+    host.refuses_all([(command, 3, f"domain 'legacy' is not a machine of {ROOT} yet", "kvm-adopt legacy") for command in (
+        ["kvm-delete", "legacy", "--yes"], ["kvm-clone", "legacy", "copy"], ["kvm-snap", "legacy"],
+        ["kvm-snap", "legacy", "list"])])
 
     # Shown, asked, then done.
     host.refuses("kvm-adopt", "legacy", says=["To take in 'legacy':", f"{ROOT}/legacy"], hint="--yes")

@@ -7,6 +7,7 @@ from host import ROOT, STATE, TPM
 
 
 NOTHING = ".state"
+TOUCHING_WEB = (["kvm-delete", "web", "--yes", "--force"], ["kvm-clone", "web", "copy"], ["kvm-snap", "web"])
 
 
 def left_behind(host):
@@ -156,8 +157,7 @@ def test_in_the_way(host):
 
     # A filesystem that somebody mounted over its state: what is read and written there is another's.
     host.run("zfs", "create", "-o", f"mountpoint={STATE}/web", "vmpool/over")
-    for command in (["kvm-delete", "web", "--yes"], ["kvm-snap", "web"], ["kvm-clone", "web", "copy"]):
-        host.refuses(*command, says=f"vmpool/over lies over {ROOT}/.state/web", hint=f"umount {STATE}/web")
+    host.refuses_all([(command, 3, f"vmpool/over lies over {ROOT}/.state/web", f"umount {STATE}/web") for command in TOUCHING_WEB])
     host.run("zfs", "destroy", "vmpool/over")
 
     # Who has the device open is waited for, then named; all is as before.
@@ -200,8 +200,7 @@ def test_what_libvirt_keeps(host):
                f"<creationTime>1700000000</creationTime><memory snapshot='no'/><disks><disk name='vda' snapshot='internal'/>"
                f"</disks>{host.xml('web')}</domainsnapshot>")
     host.run("virsh", "snapshot-create", "web", "/root/snapshot.xml", "--redefine")
-    for command in (["kvm-delete", "web", "--yes"], ["kvm-clone", "web", "copy"], ["kvm-snap", "web"]):
-        host.refuses(*command, says="snapshots of libvirt's own", hint="virsh snapshot-list")
+    host.refuses_all([(command, 3, "snapshots of libvirt's own", "virsh snapshot-list") for command in TOUCHING_WEB])
     host.run("virsh", "snapshot-delete", "web", "theirs", "--metadata")
 
     # One as backups take it: from now on the machine runs from a file, which no snapshot of ours holds.
@@ -217,16 +216,14 @@ def test_what_libvirt_keeps(host):
     # A block job: a copy of the running disk that never ends.
     host.sh("truncate -s 1G /var/lib/libvirt/images/mirror.raw; virsh blockcopy web vda "
             "/var/lib/libvirt/images/mirror.raw --format raw --reuse-external --transient-job")
-    for command in (["kvm-delete", "web", "--yes", "--force"], ["kvm-clone", "web", "copy"], ["kvm-snap", "web"]):
-        host.refuses(*command, says=["a block job is running", "vda"], hint="virsh blockjob")
+    host.refuses_all([(command, 3, "a block job is running", "vda", "virsh blockjob") for command in TOUCHING_WEB])
     host.run("virsh", "blockjob", "web", "vda", "--abort")
 
     # A checkpoint cannot be made on raw disks; its definition can be there all the same.
     host.write("/root/checkpoint.xml", f"<domaincheckpoint><name>theirs</name><creationTime>1700000000</creationTime>"
                f"<disks><disk name='vda' checkpoint='no'/></disks>{host.xml('web')}</domaincheckpoint>")
     host.run("virsh", "checkpoint-create", "web", "/root/checkpoint.xml", "--redefine")
-    for command in (["kvm-delete", "web", "--yes", "--force"], ["kvm-clone", "web", "copy"], ["kvm-snap", "web"]):
-        host.refuses(*command, says="checkpoints of libvirt's own", hint="virsh checkpoint-list")
+    host.refuses_all([(command, 3, "checkpoints of libvirt's own", "virsh checkpoint-list") for command in TOUCHING_WEB])
     host.run("virsh", "checkpoint-delete", "web", "theirs", "--metadata")
     host.run("virsh", "destroy", "web")
 
@@ -235,8 +232,7 @@ def test_what_libvirt_keeps(host):
     host.run("virsh", "undefine", "web", "--keep-tpm")
     host.write("/root/web.xml", xml)
     host.run("virsh", "create", "/root/web.xml")
-    for command in (["kvm-delete", "web", "--yes", "--force"], ["kvm-clone", "web", "copy"], ["kvm-snap", "web"]):
-        host.refuses(*command, says="is a transient domain", hint="virsh define")
+    host.refuses_all([(command, 3, "is a transient domain", "virsh define") for command in TOUCHING_WEB])
     host.run("virsh", "destroy", "web")
     # Datasets without a domain can be deleted.
     host.run("kvm-delete", "web", "--yes")

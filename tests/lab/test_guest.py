@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real Debian guest: imported, booted, cloned while it runs and when it is shut off. Three boots in all."""
+"""A real Debian guest: imported, booted, cloned. Two boots in all, as each takes minutes here."""
 
 import base64
 import json
@@ -87,33 +87,22 @@ def test_import_boots_with_its_seed(host):
     assert referenced[0] - referenced[1] > 40 << 20, referenced
 
 
-def test_clone_of_the_running_guest_boots(host):
-    host.run("kvm-clone", "golden", "live", "--start")
-    live = identities["live"] = booted(host, "live")
-    assert live[0] == "live" and live[-1] == "here", live
-    host.run("virsh", "destroy", "live")
-    # Each has an address of its own, although the clone's disk holds its source's machine-id until its first boot.
-    leases = {words[2]: words for words in map(str.split, host.run("virsh", "-q", "net-dhcp-leases", "default").out.splitlines())}
-    macs = [host.definition(name).find("devices/interface/mac").get("address") for name in ("golden", "live")]
-    assert set(macs) <= leases.keys(), leases
-    assert len({leases[mac][4] for mac in macs}) == 2, leases
-    assert len({leases[mac][-1] for mac in macs}) == 2, leases
-    # The source ran on.
-    assert inside(host, "golden", "cat /root/written") == "here"
-
-
 def test_clone_boots_as_itself(host):
-    host.run("virsh", "shutdown", "golden", "--mode", "agent", check=False)
-    give_up = time.monotonic() + BOOT
-    while host.domains()["golden"] != "shut off" and time.monotonic() < give_up:
-        time.sleep(2)
+    """Of a running one: in the demo."""
+    host.run("virsh", "destroy", "golden")
     host.run("kvm-clone", "golden", "web-1", "--start")
     web = identities["web-1"] = booted(host, "web-1")
     assert web[0] == "web-1" and web[-1] == "here"
     names, machine_ids, host_keys = zip(*(one[:3] for one in identities.values()))
-    assert len(set(names)) == len(set(machine_ids)) == len(set(host_keys)) == 3, identities
+    assert len(set(names)) == len(set(machine_ids)) == len(set(host_keys)) == 2, identities
     assert all(key.startswith("ssh-ed25519 ") for key in host_keys)
-    host.refuses("kvm-delete", "golden", "--yes", says=["machine 'web-1'", "machine 'live'"])
-    host.run("kvm-delete", "golden", "live", "web-1", "--yes", "--force")
+    # Each has an address of its own, although the clone's disk holds its source's machine-id until its first boot.
+    leases = {words[2]: words for words in map(str.split, host.run("virsh", "-q", "net-dhcp-leases", "default").out.splitlines())}
+    macs = [host.definition(name).find("devices/interface/mac").get("address") for name in ("golden", "web-1")]
+    assert set(macs) <= leases.keys(), leases
+    assert len({leases[mac][4] for mac in macs}) == 2, leases
+    assert len({leases[mac][-1] for mac in macs}) == 2, leases
+    host.refuses("kvm-delete", "golden", "--yes", says="machine 'web-1'")
+    host.run("kvm-delete", "golden", "web-1", "--yes", "--force")
     host.assert_datasets(".state")
     assert host.sh(f"ls /dev/zvol/{ROOT} 2>/dev/null || true") == ""

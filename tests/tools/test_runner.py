@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 import unittest
 from pathlib import Path
 
@@ -154,8 +155,31 @@ class Runner(unittest.TestCase):
     def test_all_is_both(self):
         for words in ([], ["all"]):
             self.assertEqual((self.run_it(*words), self.last), (0, "10 passed, 0 failed"), self.all)
-        self.assertEqual(self.calls()[0], "setup build lint")
+        self.assertEqual(self.calls()[0], "setup lab")
+        # While the rest compiles, and then once more to see that it is there.
+        self.assertEqual(self.calls().count("lab make"), 4)
         self.assertNotIn("--soak", self.calls()[-1])
+
+    def test_the_making_of_the_lab_ends_with_it(self):
+        self.script("lab/lab", "echo $$ >making.new; mv making.new making; exec sleep 600")
+        self.script("stand-ins/clang-format", "sleep 2")
+        with subprocess.Popen([self.tree / "tools/test", "all"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              env={**os.environ, "PATH": f"{self.tree}/stand-ins:{os.environ['PATH']}"}) as run:
+            making = self.tree / "making"
+            for _ in range(600):
+                if making.exists():
+                    break
+                time.sleep(0.05)
+            pid = int(making.read_text())
+            run.terminate()
+            run.communicate(timeout=60)
+        self.assertEqual(run.returncode, 130)
+        for _ in range(200):
+            if not Path(f"/proc/{pid}").exists():
+                return
+            time.sleep(0.05)
+        os.kill(pid, 9)
+        self.fail("the lab is still being made")
 
     def test_soak_leaves_nothing_out(self):
         self.script("build/sanitize/tests/fuzz_parser", 'echo "$2" >runs')
