@@ -47,9 +47,8 @@ plan::AdoptFacts look(const run::Host& host, const std::string& name) {
   facts.block_jobs = host.block_jobs(machine);
   std::error_code none;
   const auto definition = virt::Definition::parse(facts.inactive);
-  // A guest that has a partition must not be given the whole disk.
   for (const auto& disk : definition.disks()) {
-    if (zfs::is_partition(disk.source)) facts.volumes.erase(disk.source);
+    if (zfs::is_partition(disk.source)) facts.partitions.insert(disk.source);
   }
   if (const auto variables = definition.variables()) facts.nvram_exists = fs::exists(*variables, none);
   facts.tpm_state_exists = has_tpm_state(domain->uuid);

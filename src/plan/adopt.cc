@@ -75,6 +75,7 @@ Result take_in(const View& view, const virt::DomainInfo& domain, const AdoptFact
   if (auto refusal = layout_problem(view)) return *refusal;
   if (auto refusal = pool_full(view)) return *refusal;
   const auto definition = virt::Definition::parse(facts.inactive);
+  if (auto refusal = partition_refusal(definition, facts.partitions)) return *refusal;
   if (auto refusal = disks_refusal(view, definition, facts.volumes)) return *refusal;
   if (auto refusal = state_refusal(view, definition, facts)) return *refusal;
   const auto disks = incoming_disks(view, definition, facts.volumes);

@@ -19,9 +19,10 @@ struct AdoptRequest {
 struct AdoptFacts {
   std::string inactive;  ///< the domain's definition; empty without a domain
   bool saved_exists = false;
-  std::string saved;          ///< contents of domain.xml in the state filesystem
-  Volumes volumes;            ///< for the devices of all domains
-  bool nvram_exists = false;  ///< the file of its UEFI variables, named or not
+  std::string saved;                 ///< contents of domain.xml in the state filesystem
+  Volumes volumes;                   ///< for the devices of all domains
+  std::set<std::string> partitions;  ///< its disks that are partitions of volumes
+  bool nvram_exists = false;         ///< the file of its UEFI variables, named or not
   /// The domain's TPM directory holds files and is not a mount point. An empty one is not in the way.
   bool tpm_state_exists = false;
   std::vector<std::string> block_jobs;

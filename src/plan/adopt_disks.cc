@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <set>
 
 #include "base/name.h"
 #include "plan/limits.h"
@@ -112,6 +111,18 @@ std::vector<std::string> disk_problems(const View& view, const virt::Definition&
     if (!problem.empty()) problems.push_back(std::move(problem));
   }
   return problems;
+}
+
+std::optional<Refusal> partition_refusal(const virt::Definition& definition, const std::set<std::string>& partitions) {
+  Lines facts;
+  for (const auto& disk : data_disks(definition)) {
+    if (partitions.contains(disk.source)) {
+      facts.push_back(fmt::format("{}: {} is a partition, not a zvol", disk.target, disk.source));
+    }
+  }
+  if (facts.empty()) return std::nullopt;
+  return Refusal{"bad-disk", fmt::format("domain '{}' has a partition of a zvol for a disk", definition.name()),
+                 std::move(facts), "copy it to a zvol of its own: kvm-create NEW --image PARTITION"};
 }
 
 std::optional<Refusal> shared_refusal(const View& view, const virt::Definition& definition, const Volumes& volumes) {

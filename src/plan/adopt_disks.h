@@ -4,6 +4,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <variant>
 #include <vector>
@@ -32,6 +33,10 @@ struct Incoming {
 
 /// The disks that hold the machine's data: CD-ROMs, floppies and seed images are none and stay where they are.
 std::vector<virt::Disk> data_disks(const virt::Definition& definition);
+
+/// The refusal when the domain has only a partition of a volume: it must not be given the whole. `partitions`: paths of
+/// its disks that are one.
+std::optional<Refusal> partition_refusal(const virt::Definition& definition, const std::set<std::string>& partitions);
 
 /// One line for each data disk that is no volume below the root, or not one to take.
 std::vector<std::string> disk_problems(const View& view, const virt::Definition& definition, const Volumes& volumes);

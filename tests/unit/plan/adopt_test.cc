@@ -172,6 +172,16 @@ TEST(Adopt, KnowsADiskByItsDeviceNumberToo) {
             "/dev/zvol/rpool/vms/web");
 }
 
+TEST(Adopt, GivesTheOwnerOfAPartitionNoWholeVolume) {
+  Stranger stranger({"rpool/vms/web"});
+  stranger.define({"/dev/zd16p1"});
+  stranger.facts.volumes = {{"/dev/zd16p1", "rpool/vms/web"}};
+  stranger.facts.partitions = {"/dev/zd16p1"};
+  const auto refusal = refusal_of(stranger.plan());
+  EXPECT_EQ(refusal.kind, "bad-disk");
+  EXPECT_EQ(refusal.evidence, std::vector<std::string>{"vda: /dev/zd16p1 is a partition, not a zvol"});
+}
+
 TEST(Adopt, ExchangesNamesThatStandInEachOthersWay) {
   // The second disk has the first one's name, and the first the name that frees.
   Stranger stranger({"rpool/vms/web-root", "rpool/vms/web"});
