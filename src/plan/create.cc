@@ -229,8 +229,7 @@ void warn(const View& view, const CreateRequest& request, const CreateFacts& fac
     add(fmt::format("running machines and this one want {} of memory, the host has {}", format_size(memory),
                     format_size(facts.host.memory)));
   }
-  if (request.vcpus > facts.host.cpus)
-    add(fmt::format("{} vCPUs on a host with {} CPUs", request.vcpus, facts.host.cpus));
+  if (request.vcpus > facts.host.cpus) add(fmt::format("{} vCPUs, the host has {}", request.vcpus, facts.host.cpus));
 }
 
 virt::Spec domain_spec(const View& view, const CreateRequest& request, const Wanted& wanted, const Fresh& fresh) {
