@@ -67,6 +67,19 @@ std::size_t first_to_finish(const Plan& plan, const Progress& progress) {
   return first;
 }
 
+AtStake at_stake(const Plan& plan, std::size_t from) {
+  AtStake stake;
+  for (std::size_t i = from; i < plan.steps.size(); ++i) {
+    if (const auto* undefine = std::get_if<UndefineDomains>(&plan.steps[i])) {
+      for (const auto& domain : undefine->domains) stake.undefined.push_back(domain.uuid);
+    }
+    if (const auto* destroy = std::get_if<DestroyDatasets>(&plan.steps[i])) {
+      for (const auto& doomed : destroy->datasets) stake.datasets.push_back(doomed.name);
+    }
+  }
+  return stake;
+}
+
 std::optional<std::size_t> last_to_undo(const Plan& plan, const Progress& progress) {
   if (!progress.other_boot || plan.commit == 0) return progress.begun;
   if (plan.steps.empty()) return std::nullopt;

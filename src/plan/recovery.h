@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "plan/plan.h"
@@ -29,6 +30,13 @@ bool is_undone_when_it_fails(const Plan& plan, std::size_t step);
 /// The step that a plan behind its commit point goes on with: the last that began, or an earlier one whose work went
 /// with the power.
 std::size_t first_to_finish(const Plan& plan, const Progress& progress);
+
+/// What the rest of a plan destroys for good.
+struct AtStake {
+  std::vector<std::string> datasets;
+  std::vector<std::string> undefined;  ///< UUIDs of the domains that it undefines first
+};
+AtStake at_stake(const Plan& plan, std::size_t from);
 
 /// The last step that may have run before the commit point; none: nothing was done.
 std::optional<std::size_t> last_to_undo(const Plan& plan, const Progress& progress);

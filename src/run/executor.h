@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "plan/plan.h"
+#include "plan/recovery.h"
 
 namespace kld::run {
 
@@ -16,6 +17,9 @@ class Runner {
  public:
   virtual ~Runner() = default;
   virtual void run(const plan::Step& step) = 0;
+  /// Asked before a plan that another process left is finished: throws Error when a domain, but for those that the plan
+  /// still undefines, or anything else uses what it is to destroy.
+  virtual void require_unused(const plan::AtStake& /*stake*/) {}
 };
 
 /// Where begun steps are noted. The real one is on disk.

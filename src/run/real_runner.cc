@@ -2,6 +2,7 @@
 #include "run/real_runner.h"
 
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -10,6 +11,7 @@
 
 #include "base/process.h"
 #include "run/file.h"
+#include "run/journal.h"
 #include "run/parallel.h"
 #include "virt/definition.h"
 #include "zfs/change.h"
@@ -86,6 +88,16 @@ std::vector<std::string> without_clones(const std::vector<std::string>& names) {
   return result;
 }
 
+/// libvirt syncs the content of a definition, not its name. The journal's next record brings that to disk, where both
+/// lie in one filesystem.
+void definitions_to_disk() {
+  constexpr char kDefinitions[] = "/etc/libvirt";
+  struct stat definitions {};
+  struct stat journal {};
+  if (::stat(kDefinitions, &definitions) != 0 || ::stat(kJournalDirectory, &journal) != 0) return;
+  if (definitions.st_dev != journal.st_dev) sync_filesystem(kDefinitions);
+}
+
 }  // namespace
 
 void RealRunner::run(const plan::Step& step) {
@@ -98,6 +110,24 @@ void RealRunner::run(const plan::Step& step) {
       throw Error(problem.what());
     }
   });
+}
+
+void RealRunner::require_unused(const plan::AtStake& stake) {
+  const auto contains = [](const std::vector<std::string>& all, const std::string& one) {
+    return std::find(all.begin(), all.end(), one) != all.end();
+  };
+  for (const auto& domain : libvirt().list()) {
+    if (contains(stake.undefined, domain.uuid)) continue;
+    for (const auto& path : domain.block_paths) {
+      const auto volume = zfs::volume_of_device(path);
+      if (!contains(stake.datasets, volume)) continue;
+      throw Error(
+          fmt::format("domain '{}' uses {} again: undefine it to have the deletion finished, remove the journal "
+                      "to keep it",
+                      domain.name, volume));
+    }
+  }
+  if (const auto holders = zfs::holders(stake.datasets); !holders.empty()) throw Error(zfs::to_string(holders.front()));
 }
 
 const virt::Connection& RealRunner::libvirt() const {
@@ -237,6 +267,7 @@ void RealRunner::act(const plan::DefineDomains& step) const {
     libvirt().define(domain.xml, step.validate);
   });
   if (synced.valid()) synced.get();
+  definitions_to_disk();
 }
 
 void RealRunner::act(const plan::UndefineDomains& step) const {
@@ -250,6 +281,7 @@ void RealRunner::act(const plan::UndefineDomains& step) const {
     }
     libvirt().undefine(domain.uuid);
   });
+  definitions_to_disk();
 }
 
 void RealRunner::act(const plan::RedefineDomain& step) {
@@ -265,11 +297,13 @@ void RealRunner::act(const plan::RedefineDomain& step) {
     }
   }
   libvirt().define(step.now.xml, step.validate);
+  definitions_to_disk();
 }
 
 void RealRunner::act(const plan::SetAutostart& step) const {
   if (!step.autostart && is_gone(libvirt(), step.domain)) return;
   libvirt().set_autostart(step.domain.uuid, step.autostart);
+  definitions_to_disk();
 }
 void RealRunner::act(const plan::StartDomain& step) const {
   // Also for a run that is repeated.

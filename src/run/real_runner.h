@@ -23,6 +23,7 @@ class RealRunner : public Runner {
   RealRunner(const virt::Connection* connection, Progress progress, std::function<bool()> interrupted)
       : connection_(connection), progress_(std::move(progress)), interrupted_(std::move(interrupted)) {}
   void run(const plan::Step& step) override;
+  void require_unused(const plan::AtStake& stake) override;
   /// From here on it undoes: waits are not cut short.
   void begin_undo() {
     undoing_ = true;

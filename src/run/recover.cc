@@ -21,7 +21,10 @@ plan::Progress progress_of(const OpenEntry& entry) { return {entry.begun, entry.
 bool finish(const OpenEntry& entry, Runner& runner, const Watch& watch, std::size_t& reached, std::string& problem) {
   const auto& plan = entry.plan;
   const auto progress = progress_of(entry);
-  for (std::size_t i = plan::first_to_finish(plan, progress); i < plan.steps.size(); ++i) {
+  const auto first = plan::first_to_finish(plan, progress);
+  // Somebody may have thought better of it, and taken the machine into use again.
+  if (const auto stake = plan::at_stake(plan, first); !stake.datasets.empty()) runner.require_unused(stake);
+  for (std::size_t i = first; i < plan.steps.size(); ++i) {
     const auto& step = plan.steps[i];
     // A host that starts anew starts what is marked for that, nothing else.
     if (progress.other_boot && std::holds_alternative<plan::StartDomain>(step)) continue;

@@ -203,10 +203,35 @@ def test_a_disk_that_is_opened_at_the_last_moment(host):
     host.sh(f"setsid sleep 3600 </dev/zvol/{ROOT}/held >/dev/null 2>&1 &")
     status, said = background_status(host)
     assert status == 4 and "sleep" in said and "kld recover" in said, said
+    still = host.run("kld", "recover", check=False)
+    assert still.rc == 4 and "sleep" in still.out + still.err, still
     host.sh("pkill -x sleep")
     (recovered,) = host.run("kld", "recover", "--json").json
     assert recovered["result"] == "finished", recovered
     assert "held" not in host.kvm_list() and not [one for one in host.datasets() if one.startswith("held")]
+
+
+def test_a_machine_that_is_in_use_again_is_not_deleted_by_recovery(host):
+    """Its deletion was cut off, and somebody thought better of it."""
+    host.create("regretted", "-q")
+    host.run("kvm-snap", "-q", "regretted", "snap", "old")
+    argv = ["kvm-delete", "regretted", "--yes"]
+    kill_at(host, argv, record_before(plan_of(host, argv), "destroy-snapshots"))
+    host.sh(f"zfs mount {ROOT}/.state/regretted; virsh define {STATE}/regretted/domain.xml; "
+            f"zfs snapshot {ROOT}/regretted@new")
+    for state in ("shut off", "running"):
+        if state == "running":
+            host.start("regretted")
+        before = host.state()
+        result = host.run("kld", "recover", check=False)
+        assert result.rc == 4 and f"domain 'regretted' uses {ROOT}/regretted again" in result.out + result.err, result
+        refused = host.run("kvm-snap", "regretted", check=False)
+        assert refused.rc == 3, refused
+        host.assert_same(before)
+    host.sh("virsh destroy regretted; virsh undefine regretted --keep-nvram --keep-tpm")
+    (recovered,) = host.run("kld", "recover", "--json").json
+    assert recovered["result"] == "finished", recovered
+    assert not [one for one in host.datasets() if "regretted" in one]
 
 
 def test_a_device_link_that_is_lost_comes_back(host):

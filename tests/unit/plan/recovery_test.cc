@@ -57,6 +57,15 @@ TEST(Recovery, AFailingStepIsUndoneBeforeThePointOfNoReturn) {
   EXPECT_FALSE(is_undone_when_it_fails(plan({kDestroySnapshots, kDestroySnapshots}, 0), 1));
 }
 
+TEST(Recovery, KnowsWhatTheRestOfAPlanDestroysAndWhoseDomainItStillUndefines) {
+  const Plan remove = plan({kUndefine, kDestroySnapshots, DestroyDatasets{{{"rpool/vms/web", 1, ""}}}}, 1);
+  EXPECT_THAT(at_stake(remove, 0).datasets, ElementsAre("rpool/vms/web"));
+  EXPECT_THAT(at_stake(remove, 0).undefined, ElementsAre("u"));
+  EXPECT_THAT(at_stake(remove, 2).datasets, ElementsAre("rpool/vms/web"));
+  EXPECT_TRUE(at_stake(remove, 1).undefined.empty());
+  EXPECT_TRUE(at_stake(plan({kVolume, kDefine}, 1), 0).datasets.empty());
+}
+
 TEST(Recovery, ItGoesOnWithTheStepThatHadBegun) {
   EXPECT_EQ(first_to_finish(plan({kVolume, kFiles, kDefine}, 1), here(2)), 2);
 }
