@@ -89,6 +89,18 @@ const char* job_word(int type) {
   }
 }
 
+std::string definition(virConnectPtr connection, const std::string& uuid, unsigned flags) {
+  const Domain domain = required(connection, uuid);
+  return take(
+      check(api().virDomainGetXMLDesc(domain.get(), flags), "reading the definition of " + quoted_name(domain)));
+}
+
+/// Another host's machines, or a user's own, must never be taken for those that the datasets here belong to.
+bool is_local_system(const std::string& uri) {
+  const auto path = uri.substr(0, uri.find('?'));
+  return path == "qemu:///system" || path == "qemu+unix:///system" || path.starts_with("test:");
+}
+
 }  // namespace
 
 struct Connection::Impl {
@@ -108,6 +120,10 @@ Connection Connection::open(const std::string& uri) {
   if (!handle)
     fail(fmt::format("connecting to libvirt at '{}'", uri), "is libvirtd running? 'systemctl start libvirtd'");
   std::string real_uri = take(check(api().virConnectGetURI(handle.get()), "asking libvirt for its URI"));
+  if (!is_local_system(real_uri)) {
+    throw Error(fmt::format("libvirt at '{}' does not run this host's system machines", real_uri),
+                "datasets and machines must be of one host: run it there, with qemu:///system", Exit::refused);
+  }
   return Connection(std::make_unique<Impl>(Impl{std::move(handle), std::move(real_uri)}));
 }
 
@@ -121,9 +137,11 @@ std::optional<DomainInfo> Connection::find(const std::string& name) const {
 }
 
 std::string Connection::inactive_xml(const std::string& uuid) const {
-  const Domain domain = required(impl_->get(), uuid);
-  return take(check(api().virDomainGetXMLDesc(domain.get(), VIR_DOMAIN_XML_INACTIVE | VIR_DOMAIN_XML_SECURE),
-                    "reading the definition of " + quoted_name(domain)));
+  return definition(impl_->get(), uuid, VIR_DOMAIN_XML_INACTIVE | VIR_DOMAIN_XML_SECURE);
+}
+
+std::string Connection::live_xml(const std::string& uuid) const {
+  return definition(impl_->get(), uuid, VIR_DOMAIN_XML_SECURE);
 }
 
 std::vector<std::string> Connection::block_jobs(const std::string& uuid,

@@ -70,6 +70,8 @@ class Connection {
 
   /// Persistent (inactive) definition, with secrets. Throws when there is no such domain.
   std::string inactive_xml(const std::string& uuid) const;
+  /// Of a domain that runs: what it runs with.
+  std::string live_xml(const std::string& uuid) const;
   /// Human-readable names of block jobs running on an active domain: "vda: commit". Empty when none.
   std::vector<std::string> block_jobs(const std::string& uuid, const std::vector<std::string>& targets) const;
 
