@@ -53,6 +53,25 @@ void trigger_again(const std::vector<std::string>& volumes) {
   }
 }
 
+/// The volume's device and its partitions: numbers, and their directories in sysfs. Empty without a device.
+std::map<dev_t, fs::path> disk_and_partitions(const std::string& volume) {
+  struct stat status {};
+  if (::stat(device_path(volume).c_str(), &status) != 0 || !S_ISBLK(status.st_mode)) return {};
+  const fs::path disk = fmt::format("/sys/dev/block/{}:{}", major(status.st_rdev), minor(status.st_rdev));
+  std::map<dev_t, fs::path> found = {{status.st_rdev, disk}};
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(disk, ignored)) {
+    std::ifstream number(entry.path() / "dev");
+    unsigned device_major = 0;
+    unsigned device_minor = 0;
+    char colon = 0;
+    if (!fs::exists(entry.path() / "partition", ignored) || !(number >> device_major >> colon >> device_minor))
+      continue;
+    found[makedev(device_major, device_minor)] = entry.path();
+  }
+  return found;
+}
+
 std::string process_name(const std::string& pid) {
   std::ifstream file(fmt::format("/proc/{}/comm", pid));
   std::string name;
@@ -110,16 +129,22 @@ std::vector<Holder> holders(const std::vector<std::string>& volumes) {
   std::map<dev_t, std::string> devices;
   std::vector<Holder> result;
   for (const auto& volume : volumes) {
-    struct stat status {};
-    if (::stat(device_path(volume).c_str(), &status) != 0 || !S_ISBLK(status.st_mode)) continue;
-    devices[status.st_rdev] = volume;
-    const auto stacked = fmt::format("/sys/dev/block/{}:{}/holders", major(status.st_rdev), minor(status.st_rdev));
-    std::error_code ignored;
-    for (const auto& entry : fs::directory_iterator(stacked, ignored)) {
-      result.push_back({0, fmt::format("block device {}", entry.path().filename().string()), volume});
+    for (const auto& [number, directory] : disk_and_partitions(volume)) {
+      devices[number] = volume;
+      std::error_code ignored;
+      for (const auto& entry : fs::directory_iterator(directory / "holders", ignored)) {
+        result.push_back({0, fmt::format("block device {}", entry.path().filename().string()), volume});
+      }
     }
   }
   if (devices.empty()) return result;
+  std::ifstream swaps("/proc/swaps");
+  for (std::string line; std::getline(swaps, line);) {
+    struct stat status {};
+    if (::stat(line.substr(0, line.find_first_of(" \t")).c_str(), &status) != 0 || !S_ISBLK(status.st_mode)) continue;
+    const auto device = devices.find(status.st_rdev);
+    if (device != devices.end()) result.push_back({0, "the host's swap space", device->second});
+  }
   std::error_code ignored;
   for (const auto& process : fs::directory_iterator("/proc", ignored)) {
     const std::string pid = process.path().filename();

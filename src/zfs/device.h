@@ -30,7 +30,7 @@ struct Holder {
   std::string volume;
 };
 
-/// Who has these volumes open: processes, and block devices stacked on them.
+/// Who has these volumes or partitions of them open: processes, block devices stacked on them, mounts, swap space.
 std::vector<Holder> holders(const std::vector<std::string>& volumes);
 
 /// "qemu-system-x86 (pid 4711) has rpool/vms/web open".

@@ -108,7 +108,8 @@ def test_last_user_takes_the_snapshot_along(host):
     host.create("golden", tpm=True)
     host.run("kvm-clone", "golden", "web-1", "web-2")
     host.run("kvm-delete", "web-1", "--yes")
-    assert len(host.snapshots("golden")) == 1
+    (last,) = host.snapshots("golden")
+    host.refuses("kvm-delete", "web-2", says=f"{ROOT}/golden@{last} (nothing else was cloned from it)")
     host.run("kvm-delete", "web-2", "--yes")
     host.assert_datasets("""
         .state
@@ -159,6 +160,15 @@ def test_in_the_way(host):
     host.run("zfs", "create", "-o", f"mountpoint={STATE}/web", "vmpool/over")
     host.refuses_all([(command, 3, f"vmpool/over lies over {ROOT}/.state/web", f"umount {STATE}/web") for command in TOUCHING_WEB])
     host.run("zfs", "destroy", "vmpool/over")
+
+    # The host itself may use it.
+    host.sh(f"mkswap -q /dev/zvol/{ROOT}/web; swapon /dev/zvol/{ROOT}/web")
+    result = host.run("kvm-delete", "web", "--yes", check=False)
+    assert result.rc == 1 and f"the host's swap space has {ROOT}/web open" in result.err, result
+    host.sh(f"swapoff /dev/zvol/{ROOT}/web; mkfs.ext4 -q /dev/zvol/{ROOT}/web; mount /dev/zvol/{ROOT}/web /mnt")
+    result = host.run("kvm-delete", "web", "--yes", check=False)
+    assert result.rc == 1 and f"a mounted file system has {ROOT}/web open" in result.err, result
+    host.sh("umount /mnt")
 
     # Who has the device open is waited for, then named; all is as before.
     before = host.state()
