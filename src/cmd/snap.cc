@@ -55,6 +55,13 @@ void take(cli::Context& context, const Flags& flags) {
   });
 }
 
+std::string or_dash(const std::string& text) { return text.empty() ? "-" : text; }
+
+std::string consistency(const plan::MachineSnapshot& snapshot) {
+  if (!snapshot.missing.empty()) return "not whole";
+  return snapshot.one_moment ? or_dash(snapshot.consistency) : "not one moment";
+}
+
 nlohmann::json to_json(const plan::MachineSnapshot& snapshot) {
   nlohmann::json parts = nlohmann::json::array();
   for (const auto& part : snapshot.parts) parts.push_back({{"name", part.name}, {"guid", std::to_string(part.guid)}});
@@ -68,6 +75,7 @@ nlohmann::json to_json(const plan::MachineSnapshot& snapshot) {
           {"holds", snapshot.holds},
           {"clones", snapshot.clones},
           {"missing", snapshot.missing},
+          {"one_moment", snapshot.one_moment},
           {"parts", parts}};
 }
 
@@ -86,12 +94,10 @@ void list(cli::Context& context, const Flags& flags) {
   }
   std::vector<std::vector<std::string>> rows;
   const auto now = static_cast<UnixTime>(std::time(nullptr));
-  const auto or_dash = [](const std::string& text) { return text.empty() ? std::string("-") : text; };
   for (const auto& snapshot : snapshots) {
     const auto clones = plan::owners_of_clones(host.view(), snapshot.clones);
     rows.push_back({"@" + snapshot.name, format_age(now - snapshot.creation), format_size(snapshot.used),
-                    format_size(snapshot.written),
-                    snapshot.missing.empty() ? or_dash(snapshot.consistency) : "not whole", or_dash(snapshot.by),
+                    format_size(snapshot.written), consistency(snapshot), or_dash(snapshot.by),
                     std::to_string(snapshot.holds), or_dash(fmt::format("{}", fmt::join(clones, ",")))});
   }
   context.answer(format_table({{"NAME"},

@@ -199,7 +199,7 @@ Result plan_clone(const View& view, const CloneRequest& request, const CloneFact
   }
   if (auto refusal = bad_targets(view, source, request, facts)) return *refusal;
   if (auto refusal = unknown_without(source, request.without)) return *refusal;
-  if (const auto evidence = foreign_parts(view, source, request); !evidence.empty()) {
+  if (const auto evidence = foreign_parts(view, source, request, facts.definitions.live); !evidence.empty()) {
     return Refusal{"not-clonable", fmt::format("machine '{}' has parts that cannot be cloned", machine->name), evidence,
                    "leave them out with --without"};
   }

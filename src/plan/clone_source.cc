@@ -57,6 +57,10 @@ std::variant<CloneSource, Refusal> source_from_snapshot(const Machine& machine, 
   for (const auto& disk : machine.disks) {
     if (has(disk.volume.name)) source.disks.push_back(disk);
   }
+  if (!whole->one_moment) {
+    plan.warnings.push_back(
+        fmt::format("the parts of '@{}' are not of one moment: its disks may contradict each other", name));
+  }
   if (!own_definition) plan.warnings.push_back(fmt::format("'@{}' holds no definition: the present one is used", name));
   if (!source.has_state && source.definition.uefi()) {
     plan.warnings.push_back(fmt::format("'@{}' holds no firmware variables: the present ones are copied", name));
@@ -67,7 +71,8 @@ std::variant<CloneSource, Refusal> source_from_snapshot(const Machine& machine, 
   return source;
 }
 
-std::vector<std::string> foreign_parts(const View& view, const CloneSource& source, const CloneRequest& request) {
+std::vector<std::string> foreign_parts(const View& view, const CloneSource& source, const CloneRequest& request,
+                                       const std::string& live) {
   std::vector<std::string> evidence;
   Machine machine = source.machine;
   machine.disks = source.disks;
@@ -75,6 +80,14 @@ std::vector<std::string> foreign_parts(const View& view, const CloneSource& sour
     if (contains(request.without, disk.target)) continue;
     evidence.push_back(
         fmt::format("{}: {} is not a zvol of this machine (--without {})", disk.target, disk.what, disk.target));
+  }
+  if (!live.empty() && !request.snapshot) {
+    const auto known = foreign_disks(view, machine, source.definition);
+    for (const auto& disk : foreign_disks(view, machine, virt::Definition::parse(live))) {
+      const bool named = std::any_of(known.begin(), known.end(), [&](const auto& k) { return k.what == disk.what; });
+      if (named || contains(request.without, disk.target)) continue;
+      evidence.push_back(fmt::format("{}: {} is attached to the running machine alone", disk.target, disk.what));
+    }
   }
   if (!contains(request.without, "hostdev")) {
     for (const auto& device : source.definition.host_devices()) {

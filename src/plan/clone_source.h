@@ -36,7 +36,8 @@ std::variant<CloneSource, Refusal> source_from_snapshot(const Machine& machine, 
                                                         const std::vector<MachineSnapshot>& all, Plan& plan);
 
 /// Parts of the definition that cannot be cloned and were not named in --without.
-std::vector<std::string> foreign_parts(const View& view, const CloneSource& source, const CloneRequest& request);
+std::vector<std::string> foreign_parts(const View& view, const CloneSource& source, const CloneRequest& request,
+                                       const std::string& live);
 
 /// What --without names must be there: a slip would clone what was to be left out.
 std::optional<Refusal> unknown_without(const CloneSource& source, const std::vector<std::string>& without);

@@ -63,6 +63,9 @@ Result plan_snapshot(const View& view, const SnapshotRequest& request, const Def
   if (auto refusal = foreign_state(*machine, block_jobs, true)) return *refusal;
   if (!definitions.current.empty()) {
     if (auto refusal = not_whole(view, *machine, virt::Definition::parse(definitions.current))) return *refusal;
+    if (!definitions.live.empty()) {
+      if (auto refusal = not_whole(view, *machine, virt::Definition::parse(definitions.live))) return *refusal;
+    }
     if (auto refusal = state_unmounted(*machine)) return *refusal;
   }
   if (auto refusal = pool_full(view)) return *refusal;
@@ -99,6 +102,7 @@ std::vector<MachineSnapshot> machine_snapshots(const Machine& machine, const std
       whole->consistency = part.property(zfs::property::consistency);
       whole->by = part.property(zfs::property::by);
     }
+    whole->one_moment = whole->one_moment && (whole->parts.empty() || whole->createtxg == part.createtxg);
     whole->createtxg = std::max(whole->createtxg, part.createtxg);
     whole->used += part.used;
     whole->written += part.written;

@@ -14,7 +14,8 @@ namespace kld::plan {
 struct Definitions {
   std::string current;  ///< inactive XML; empty without a domain
   bool saved_exists = false;
-  std::string saved;  ///< contents of domain.xml
+  std::string saved;      ///< contents of domain.xml
+  std::string live = {};  ///< what runs; empty unless the domain does
 };
 
 struct SnapshotRequest {
@@ -55,6 +56,7 @@ struct MachineSnapshot {
   std::string by;
   std::vector<std::string> clones;   ///< volumes first
   std::vector<std::string> missing;  ///< datasets of the machine that lack it: it is not whole
+  bool one_moment = true;            ///< false: its parts were taken one after another, by another tool
   std::vector<zfs::Snapshot> parts;
 };
 

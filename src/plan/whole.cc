@@ -30,8 +30,9 @@ std::vector<std::string> foreign_state_files(const Machine& machine, const virt:
   if (variables && !variables->starts_with(state_directory(machine.name) + "/")) {
     lines.push_back(fmt::format("its UEFI variables are in {}", *variables));
   }
-  if (definition.tpm() == virt::Tpm::emulator && !machine.tpm) {
-    lines.push_back(fmt::format("its TPM state is in {}, in no dataset of its own", tpm_directory(definition.uuid())));
+  const auto tpm_home = tpm_directory(definition.uuid());
+  if (definition.tpm() == virt::Tpm::emulator && (!machine.tpm || machine.tpm->mountpoint != tpm_home)) {
+    lines.push_back(fmt::format("its TPM state is in {}, in no dataset of its own", tpm_home));
   }
   return lines;
 }

@@ -169,6 +169,7 @@ plan::Definitions Host::definitions(const plan::Machine& machine) const {
   if (machine.domain) {
     const auto& uuid = machine.domain->uuid;
     definitions.current = uuid == definition_of_ ? definition_ : connection_->inactive_xml(uuid);
+    if (machine.active()) definitions.live = connection_->live_xml(uuid);
   }
   if (!machine.state) return definitions;
   if (const auto saved = read_file(plan::definition_path(machine.name))) {
@@ -181,7 +182,7 @@ plan::Definitions Host::definitions(const plan::Machine& machine) const {
 std::vector<std::string> Host::block_jobs(const plan::Machine& machine) const {
   if (!machine.active()) return {};
   std::vector<std::string> targets;
-  for (const auto& disk : virt::Definition::parse(connection_->inactive_xml(machine.domain->uuid)).disks()) {
+  for (const auto& disk : virt::Definition::parse(connection_->live_xml(machine.domain->uuid)).disks()) {
     if (disk.device == "disk") targets.push_back(disk.target);
   }
   return connection_->block_jobs(machine.domain->uuid, targets);

@@ -69,6 +69,24 @@ def test_snapshots_of_a_machine(host):
     host.run("zfs", "snapshot", f"{ROOT}/web@partly")
     assert "not whole" in [line for line in host.run("kvm-snap", "web", "list").out.splitlines() if "@partly" in line][0]
 
+    # One that another tool took piece by piece, too; a clone of it is made with a warning.
+    for part in PARTS:
+        host.run("zfs", "snapshot", f"{ROOT}/{part}@torn")
+    (torn,) = [one for one in host.run("kvm-snap", "web", "list", "--json").json if one["name"] == "torn"]
+    assert torn["one_moment"] is False and by_name["running"]["one_moment"] is True
+    assert "not one moment" in [line for line in host.run("kvm-snap", "web", "list").out.splitlines() if "@torn" in line][0]
+    warned = host.run("kvm-clone", "web", "patched", "--snap", "torn", "--dry-run")
+    assert any("not of one moment" in warning for warning in warned.warnings), warned
+    host.run("kvm-snap", "web", "delete", "torn", "--yes")
+
+    # A disk that the running machine alone has would be missing.
+    host.run("zfs", "create", "-s", "-V", "64M", "vmpool/elsewhere")
+    host.start("web")
+    host.sh("udevadm settle; virsh attach-disk web /dev/zvol/vmpool/elsewhere sdz --targetbus usb --live")
+    host.refuses("kvm-snap", "web", says="sdz: /dev/zvol/vmpool/elsewhere is not a zvol of this machine")
+    host.refuses("kvm-clone", "web", "less", says="sdz: /dev/zvol/vmpool/elsewhere is attached to the running machine alone")
+    host.sh("virsh destroy web; zfs destroy vmpool/elsewhere")
+
     # Deleting.
     host.refuses("kvm-snap", "web", "delete", "running", "--yes", says=["has clones", f"{ROOT}/copy"])
     host.refuses("kvm-snap", "web", "delete", "before-upgrade", "--yes", says="is held", hint="zfs holds")

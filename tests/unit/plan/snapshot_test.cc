@@ -102,6 +102,31 @@ TEST(PlanSnapshot, RefusesWhatItWouldNotHold) {
             std::vector<std::string>{"vda: /srv/web.raw is not a zvol of this machine"});
 }
 
+TEST(PlanSnapshot, RefusesADiskThatOnlyTheRunningMachineHas) {
+  Host host;
+  host.machine("web", {.state = virt::State::running});
+  const auto inactive = test::definition(host, "web");
+  auto live = virt::Definition::parse(inactive);
+  EXPECT_FALSE(refused(plan_snapshot(host.view, {"web", "s"}, {inactive, false, "", live.xml()}, {}, {}, fresh())));
+  live.set_disk_source("vda", "/dev/zvol/rpool/elsewhere");
+  const auto result = plan_snapshot(host.view, {"web", "s"}, {inactive, false, "", live.xml()}, {}, {}, fresh());
+  ASSERT_TRUE(refused(result));
+  EXPECT_EQ(std::get<Refusal>(result).evidence,
+            std::vector<std::string>{"vda: /dev/zvol/rpool/elsewhere is not a zvol of this machine"});
+}
+
+TEST(PlanSnapshot, RefusesATpmThatIsAnotherDomains) {
+  Host host;
+  host.machine("web", {.tpm = true});
+  auto& view = host.view;
+  const auto definition = test::definition(host, "web");
+  EXPECT_FALSE(refused(plan_snapshot(view, {"web", "s"}, {definition, false, ""}, {}, {}, fresh())));
+  for (auto& dataset : view.datasets) {
+    if (dataset.name.ends_with("/tpm")) dataset.mountpoint = "/var/lib/libvirt/swtpm/another";
+  }
+  EXPECT_EQ(kind_of(plan_snapshot(view, {"web", "s"}, {definition, false, ""}, {}, {}, fresh())), "not-whole");
+}
+
 TEST(PlanSnapshot, ReadOnlyImagesStayOutsideAsTheyDoWhenItIsTakenIn) {
   Host host;
   host.machine("web");
@@ -160,8 +185,17 @@ TEST(MachineSnapshots, JoinWhatBelongsTogether) {
   EXPECT_TRUE(snapshots[0].missing.empty());
   EXPECT_EQ(snapshots[1].name, "partial");
   EXPECT_EQ(snapshots[1].missing, (std::vector<std::string>{"rpool/vms/web-data", "rpool/vms/.state/web"}));
+  EXPECT_TRUE(snapshots[0].one_moment);
   EXPECT_EQ(snapshots[2].name, "late");
   EXPECT_EQ(snapshots[2].holds, 2U);
+}
+
+TEST(MachineSnapshots, OfDifferentMomentsAreToldApart) {
+  Host host;
+  host.machine("web", {.labels = {"data"}, .tpm = false});
+  auto torn = host.snapshots("web", "hourly", 300);
+  torn[1].createtxg = 301;
+  EXPECT_FALSE(machine_snapshots(host.require("web"), torn).front().one_moment);
 }
 
 TEST(SnapshotArgument, TakesEveryFormOfItsOwn) {
