@@ -204,9 +204,11 @@ void Context::confirm(const Proposal& proposal) const {
   for (const auto& line : proposal.question) put(stderr, line + "\n");
   if (!is_terminal(Stream::in)) {
     throw Refused(
-        {"not-confirmed", "this destroys data and nobody is there to ask", {}, "answer yes beforehand with --yes"});
+        {"not-confirmed", "this asks first, and nobody is there to ask", {}, "answer yes beforehand with --yes"});
   }
-  if (!ask("Go ahead?")) throw Refused({"not-confirmed", "not confirmed, nothing changed", {}, ""});
+  const bool yes = ask("Go ahead?");
+  if (run::interrupted()) throw Interrupted();
+  if (!yes) throw Refused({"not-confirmed", "not confirmed, nothing changed", {}, ""});
 }
 
 void Context::execute(const plan::Plan& plan, const run::Host& host, const Proposal& proposal, const run::Locks& held) {

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/process.h"
 #include "cmd/commands.h"
+#include "run/file.h"
 #include "virt/definition.h"
 #include "zfs/device.h"
 #include "zfs/mount.h"
@@ -41,6 +42,7 @@ plan::AdoptFacts look(const run::Host& host, const std::string& name) {
   facts.saved_exists = definitions.saved_exists;
   facts.saved = definitions.saved;
   if (domain == nullptr) {
+    if (facts.saved_exists) facts.saved_at = run::written_at(plan::definition_path(name));
     if (facts.saved_exists) facts.tpm_state_exists = has_tpm_state(virt::Definition::parse(facts.saved).uuid());
     return facts;
   }

@@ -234,6 +234,18 @@ Result define_again(const View& view, const Machine& machine, const AdoptFacts& 
   plan.commit = plan.steps.size();
   plan.steps.emplace_back(DefineDomains{{{name, definition.uuid(), facts.saved}}});
   plan.warnings.push_back(fmt::format("whether it started with the host is not known: virsh autostart {}", name));
+  if (!facts.saved_at.empty()) {
+    plan.warnings.push_back(
+        fmt::format("it is defined as it was saved at {}: what was changed since is lost", facts.saved_at));
+  }
+  for (const auto& disk : machine.disks) {
+    const auto disks = definition.disks();
+    const bool named = std::any_of(disks.begin(), disks.end(), [&](const auto& d) {
+      return volume_of(d.source, facts.volumes) == disk.volume.name;
+    });
+    if (!named)
+      plan.warnings.push_back(fmt::format("{} is its disk, and its definition does not name it", disk.volume.name));
+  }
   return plan;
 }
 

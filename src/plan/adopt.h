@@ -18,6 +18,7 @@ struct AdoptRequest {
 /// What the planner cannot see in the view.
 struct AdoptFacts {
   std::string inactive;  ///< the domain's definition; empty without a domain
+  std::string saved_at;  ///< when the saved definition was written, in UTC; empty: not known
   bool saved_exists = false;
   std::string saved;                 ///< contents of domain.xml in the state filesystem
   Volumes volumes;                   ///< for the devices of all domains

@@ -204,9 +204,11 @@ std::vector<Doomed> in_order(const std::vector<Machine>& machines) {
 
 Doom describe_deletion(const View& view, const DeleteRequest& request, const DeleteFacts& facts) {
   Doom doom;
+  std::vector<Machine> machines;
   for (const auto& name : request.machines) {
     const auto machine = find_machine(view, name);
     if (!machine) continue;
+    machines.push_back(*machine);
     doom.lines.push_back(fmt::format("machine '{}' ({})", name,
                                      machine->domain ? virt::to_string(machine->domain->state) : "no domain"));
     for (const auto& dataset : machine->datasets()) {
@@ -216,6 +218,9 @@ Doom describe_deletion(const View& view, const DeleteRequest& request, const Del
       doom.lines.push_back(fmt::format("  {} ({}, {} snapshot{})", dataset.name, format_size(dataset.used), count,
                                        count == 1 ? "" : "s"));
     }
+  }
+  for (const auto& snapshot : last_used(view, datasets_of(machines), facts)) {
+    doom.lines.push_back(fmt::format("  {} (nothing else was cloned from it)", snapshot.name));
   }
   return doom;
 }

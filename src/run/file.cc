@@ -13,6 +13,7 @@
 #include <sstream>
 
 #include "base/error.h"
+#include "base/time.h"
 
 namespace kld::run {
 namespace {
@@ -94,6 +95,11 @@ void write_file(const std::string& path, const std::string& content, bool synced
     throw error;
   }
   if (synced) sync_parent(path);
+}
+
+std::string written_at(const std::string& path) {
+  struct stat status {};
+  return ::stat(path.c_str(), &status) == 0 ? format_utc(status.st_mtime) : std::string();
 }
 
 void sync_filesystem(const std::string& directory) {

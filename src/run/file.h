@@ -9,6 +9,8 @@ namespace kld::run {
 
 /// The whole file; nullopt when there is none. Throws Error past `limit` bytes.
 std::optional<std::string> read_file(const std::string& path, std::size_t limit = 16U << 20);
+/// When the file was last written, "2026-05-01T07:00:00Z"; empty when there is none.
+std::string written_at(const std::string& path);
 /// Brings the filesystem with this directory to disk.
 void sync_filesystem(const std::string& directory);
 /// Replaces the file atomically, mode 0600; makes its directory, mode 0700, when missing. `synced`: on disk, with its

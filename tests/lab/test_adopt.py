@@ -137,7 +137,8 @@ def test_after_libvirt_was_reinstalled(host):
     host.sh(FORGET)
     assert {name: row["state"] for name, row in host.kvm_list().items()} == {"web": "no domain", "web-1": "no domain"}
     host.refuses("kvm-clone", "web", "copy", says="libvirt does not know it", hint="kvm-adopt web")
-    host.run("kvm-adopt", "--all", "--yes")
+    adopted = host.run("kvm-adopt", "--all", "--yes")
+    assert len([one for one in adopted.warnings if "it is defined as it was saved at 20" in one]) == 2, adopted
     assert host.datasets() == before
     # libvirt sorts controllers anew when it reads what it wrote.
     assert {name: sorted(host.xml(name).splitlines()) for name in definitions} == \
@@ -157,6 +158,8 @@ def test_asks_at_a_terminal(host):
     with host.assert_unchanged():
         said = host.sh(ask, check=False, input="n\n")
         assert said.rc == 3 and f"{ROOT}/plain" in said.out and "not confirmed" in said.out, said
+        said = host.sh(ask, check=False, input="\x03")
+        assert said.rc == 130, said
     # Edited while the question stands: the edit stays.
     edited = host.sh(f"(sleep 12; echo y) | {ask} & sleep 6; virsh desc plain --config --new-desc edited; wait %1", check=False)
     assert edited.rc == 1 and "was changed meanwhile" in edited.out, edited

@@ -169,7 +169,11 @@ def test_commands_and_flags(host):
         (["kvm-snap", "x" * 300], 2, "300 characters"),
         (["kvm-snap", "nobody"], 3, "no machine 'nobody'"),
         (["kvm-list", "nobody"], 3, "no machine 'nobody'"),
+        # Machines of another host, or a user's own, are none of these datasets'.
+        (["kvm-delete", "web", "--yes", "--connect", "qemu:///session"], 3, "does not run this host's system machines"),
     ])
+    # What cron and a plain su give.
+    assert host.run("kvm-create", "bare", "--dry-run", env={"PATH": "/usr/bin:/bin"}).rc == 0
     # For programs the error is an object, and nothing else is said.
     result = host.run("kvm-delete", "nobody", "--json", "--yes", check=False)
     assert result.rc == 3 and result.err == ""

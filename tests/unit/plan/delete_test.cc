@@ -194,9 +194,13 @@ TEST(DescribeDeletion, SaysWhatGoesAndHowMuch) {
   Delete one({"web"});
   const auto doom = describe_deletion(one.host.view, one.request, one.facts);
   EXPECT_EQ(doom.used, MiB + 2 * 128 * KiB);
+  const auto clone_of = [](const std::string& dataset) {
+    return "  rpool/vms/" + dataset + "@clone-2026-04-04T12:00:00Z (nothing else was cloned from it)";
+  };
   EXPECT_EQ(doom.lines, (std::vector<std::string>{"machine 'web' (shut off)", "  rpool/vms/web (1.00M, 0 snapshots)",
                                                   "  rpool/vms/.state/web (128K, 0 snapshots)",
-                                                  "  rpool/vms/.state/web/tpm (128K, 0 snapshots)"}));
+                                                  "  rpool/vms/.state/web/tpm (128K, 0 snapshots)", clone_of("golden"),
+                                                  clone_of(".state/golden"), clone_of(".state/golden/tpm")}));
 }
 
 }  // namespace
