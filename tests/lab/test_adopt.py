@@ -158,7 +158,7 @@ def test_asks_at_a_terminal(host):
     with host.assert_unchanged():
         said = host.sh(ask, check=False, input="n\n")
         assert said.rc == 3 and f"{ROOT}/plain" in said.out and "not confirmed" in said.out, said
-        said = host.sh(ask, check=False, input="\x03")
+        said = host.sh(f"(sleep 8; printf '\\003'; sleep 3) | {ask}", check=False)
         assert said.rc == 130, said
     # Edited while the question stands: the edit stays.
     edited = host.sh(f"(sleep 12; echo y) | {ask} & sleep 6; virsh desc plain --config --new-desc edited; wait %1", check=False)
