@@ -107,6 +107,14 @@ def instance(worker_id):
             lab("stop", name)
 
 
+def left_behind(instance, host, journal_allowed=False):
+    """What no test may leave, as text: denials of AppArmor, core dumps, open journals."""
+    found = host.sh(f"find {CORES} -type f -printf 'core dump: %p\\n'; "
+                    f"find {JOURNAL} -type f -printf 'left in the journal: %p\\n' 2>/dev/null || true", check=False).out
+    lines = [line for line in found.splitlines() if not (journal_allowed and "in the journal" in line)]
+    return "\n".join(filter(None, [instance.new_denials(), *lines]))
+
+
 @pytest.fixture
 def host(request, instance):
     """The host in its freshly installed state; checked after each test for what no command may leave."""
@@ -121,15 +129,10 @@ def host(request, instance):
                 shared.kwargs["prepare"](host)
             instance.owner = module
     yield host
-    problems = instance.new_denials()
-    found = host.sh(f"find {CORES} -type f -printf 'core dump: %p\\n'; "
-                    f"find {JOURNAL} -type f -printf 'left in the journal: %p\\n' 2>/dev/null || true", check=False).out
-    if request.node.get_closest_marker("leaves_journal"):
-        found = "\n".join(line for line in found.splitlines() if "core dump" in line)
     if getattr(request.node, "failed_call", False):
         # What failed may have left anything: the next test of the module starts anew.
         instance.owner = None
-    problems = "\n".join(filter(None, [problems, found.strip()]))
+    problems = left_behind(instance, host, journal_allowed=bool(request.node.get_closest_marker("leaves_journal")))
     if problems:
         instance.owner = None
         pytest.fail(f"left behind by the test:\n{problems}")

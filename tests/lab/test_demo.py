@@ -50,6 +50,7 @@ def test_demo(host):
         result = host.run(*demo, "vmpool", timeout=1800)
         shown = result.out
         assert "demo-golden stopped: KVM internal error" in result.err, result
+        assert f"packages to build with, /root/kld/build, and the guest, {GUEST}" in result.err, result
         assert host.sh("command -v kld || true") == ""
         assert host.sh("ls -d /etc/kldload 2>/dev/null || true") == ""
     # Every command is printed as typed, with what it answered.
@@ -76,3 +77,6 @@ def test_demo(host):
         result = host.run(*demo, "vmpool", check=False)
         assert result.rc == 3 and "zfs destroy -r vmpool/kld-demo" in result.err
     host.sh("zfs destroy vmpool/kld-demo; dpkg -i /root/kld.deb")
+    host.create("demo-web-2")
+    taken = host.run(*demo, "vmpool", check=False)
+    assert taken.rc == 3 and "of these names already: demo-web-2" in taken.err

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real Debian guest: imported, booted, cloned. Two boots in all, as each takes minutes here."""
+"""A real Debian guest: imported, booted, cloned. Two boots in all, as each takes minutes under emulation."""
 
 import base64
 import json

@@ -1,17 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lab itself: what the other tests rely on without looking."""
 
+import subprocess
 import tempfile
+import time
 
-from host import Host, lab
+from conftest import CORES, left_behind
+from host import JOURNAL, LAB, Host, lab
 
 
 def test_a_denial_is_seen(host, instance):
     """What AppArmor denies fails a test: machines run confined, and so they must get what they need."""
-    assert instance.new_denials() == ""
+    assert left_behind(instance, host) == ""
     host.sh("aa-exec -p virt-aa-helper -- cat /etc/shadow 2>/dev/null || true")
-    assert '"/etc/shadow"' in instance.new_denials()
+    assert '"/etc/shadow"' in left_behind(instance, host)
     assert lab("denials", host.name, check=False)[0] == 1
+    host.sh(f"touch {JOURNAL}/open.json {CORES}/program.1")
+    assert left_behind(instance, host) == f"core dump: {CORES}/program.1\nleft in the journal: {JOURNAL}/open.json"
+    assert left_behind(instance, host, journal_allowed=True) == f"core dump: {CORES}/program.1"
+    host.sh(f"rm {JOURNAL}/open.json {CORES}/program.1")
+
+
+def test_it_is_made_once_and_restored_in_seconds(host, instance):
+    began = time.monotonic()
+    assert "making" not in lab("make")[1]
+    instance.restore()
+    assert host.run("zpool", "list", "-H", "-o", "health").out == "ONLINE\n"
+    assert time.monotonic() - began < 60
+    code, said = lab("restore", host.name, "never-saved", check=False)
+    assert code == 1 and "it has: installed" in said, said
+
+
+def test_logging_in_and_copying_out(host, tmp_path):
+    done = subprocess.run([LAB, "ssh", host.name], input="hostname; exit\n", text=True, capture_output=True, timeout=120)
+    assert done.returncode == 0 and host.sh("hostname") in done.stdout, done
+    host.write("/root/some-file", "content\n")
+    lab("fetch", f"{host.name}:/root/some-file", tmp_path)
+    assert (tmp_path / "some-file").read_text() == "content\n"
+    assert host.name in lab("status")[1]
 
 
 def test_machines_run_confined(host):

@@ -18,7 +18,7 @@ class Demo(unittest.TestCase):
         for directory in ("tools", "lab", "stand-ins"):
             (self.tree / directory).mkdir()
         shutil.copy(ROOT / "tools/demo", self.tree / "tools/demo")
-        self.script("tools/setup", "exit 0")
+        self.script("tools/setup", f'echo "setup $*" >>{self.tree}/calls')
         self.script("tools/install", 'echo building; touch "$2/kldload-kvm_1_amd64.deb"; echo "$2/kldload-kvm_1_amd64.deb"')
         self.script("tools/demo-story", f'echo "story $*" >>{self.tree}/calls')
         self.lab()
@@ -39,24 +39,31 @@ class Demo(unittest.TestCase):
                               env={**os.environ, "PATH": f"{self.tree}/stand-ins:{os.environ['PATH']}"})
         self.out, self.err = done.stdout, done.stderr
         calls = self.tree / "calls"
-        self.calls = [line.split()[:3] for line in calls.read_text().splitlines()] if calls.exists() else []
+        self.calls = calls.read_text().splitlines() if calls.exists() else []
         return done.returncode
+
+    def verbs(self):
+        return [line.split()[1] for line in self.calls if line.startswith("lab ")]
 
     def test_the_host_goes_again(self):
         self.assertEqual(self.run_it(), 0, self.err)
-        self.assertEqual([words[1] for words in self.calls], ["start", "copy", "run", "run", "stop"])
+        setup, start, copy, install, story, stop = self.calls
+        self.assertEqual((setup, start, stop), ("setup lab", "lab start demo", "lab stop demo"))
+        self.assertRegex(copy, rf"^lab copy \S+/kldload-kvm_1_amd64.deb {self.tree}/tools/demo-story demo:/root/$")
+        self.assertEqual(install, "lab run demo -- dpkg -i /root/kldload-kvm_1_amd64.deb")
+        self.assertEqual(story, "lab run demo -- /root/demo-story vmpool /var/lib/kldload-lab/guest.qcow2")
         self.assertNotIn("log in", self.out)
 
     def test_keep(self):
         self.assertEqual(self.run_it("--keep"), 0, self.err)
-        self.assertEqual([words[1] for words in self.calls], ["start", "copy", "run", "run"])
+        self.assertEqual(self.verbs(), ["start", "copy", "run", "run"])
         self.assertIn(f"log in:  {self.tree}/lab/lab ssh demo\n", self.out)
         self.assertIn(f"stop it: {self.tree}/lab/lab stop demo\n", self.out)
 
     def test_what_fails_leaves_no_host(self):
         self.lab(fails="copy")
         self.assertEqual(self.run_it(), 1)
-        self.assertEqual([words[1] for words in self.calls], ["start", "copy", "stop"])
+        self.assertEqual(self.verbs(), ["start", "copy", "stop"])
 
     def test_words(self):
         self.assertEqual(self.run_it("--help"), 0)

@@ -105,9 +105,18 @@ class Runner(unittest.TestCase):
         self.assertIn("on purpose", self.all)
 
     def test_a_lint_fails(self):
-        self.script("stand-ins/clang-format", "echo not so; exit 1")
-        self.expect(1, "7 passed, 1 failed")
-        self.assertIn("  | not so", self.all)
+        for lint in ("clang-format", "clang-tidy", "shellcheck"):
+            with self.subTest(lint=lint):
+                self.script(f"stand-ins/{lint}", "echo not so; exit 1")
+                for _ in range(2):  # what it has seen to be good it does not look at again: this is not
+                    self.expect(1, "7 passed, 1 failed")
+                    self.assertIn("  | not so", self.all)
+                self.script(f"stand-ins/{lint}", "exit 0")
+
+    def test_sanitizers(self):
+        self.script("stand-ins/cmake", 'echo "cmake $*" >>calls')
+        self.expect(0, "8 passed, 0 failed")
+        self.assertIn("-DKLD_SANITIZE=ON", next(line for line in self.calls() if line.startswith("cmake ")))
 
     def test_a_fuzz_target_fails(self):
         self.script("build/sanitize/tests/fuzz_parser", "exit 134")
