@@ -91,6 +91,8 @@ std::size_t display_width(std::string_view text) {
   return width;
 }
 
+std::string or_dash(const std::string& text) { return text.empty() ? "-" : text; }
+
 std::string cut(std::string_view text, std::size_t width) {
   std::string result;
   while (!text.empty()) {

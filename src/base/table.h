@@ -19,6 +19,9 @@ struct Column {
 /// none; a byte that is no UTF-8 counts one.
 std::size_t display_width(std::string_view text);
 
+/// A cell must not be empty to be seen as one.
+std::string or_dash(const std::string& text);
+
 /// As many whole characters from the front as fit `width` columns.
 std::string cut(std::string_view text, std::size_t width);
 

@@ -255,22 +255,37 @@ nlohmann::json to_json(const plan::Plan& plan) {
           {"warnings", plan.warnings},   {"commit", plan.commit}, {"steps", std::move(steps)}};
 }
 
-int report_error(const Error& error, bool json, bool changed) {
-  // Whatever goes wrong before the first step has changed nothing.
-  const Exit exit = error.exit() == Exit::failed && !changed ? Exit::refused : error.exit();
+namespace {
+
+/// Whatever goes wrong before the first step has changed nothing.
+Exit exit_of(const Error& error, bool changed) {
+  return error.exit() == Exit::failed && !changed ? Exit::refused : error.exit();
+}
+
+}  // namespace
+
+nlohmann::json to_json(const Error& error, bool changed) {
+  const Exit exit = exit_of(error, changed);
   const auto* refused = dynamic_cast<const Refused*>(&error);
-  const std::vector<std::string> evidence =
-      refused == nullptr ? std::vector<std::string>() : refused->refusal().evidence;
+  return {{"kind", refused != nullptr    ? refused->refusal().kind
+                   : exit == Exit::usage ? "usage"
+                                         : "error"},
+          {"message", error.message()},
+          {"evidence", refused == nullptr ? std::vector<std::string>() : refused->refusal().evidence},
+          {"hint", error.hint()},
+          {"context", error.context()},
+          {"exit", static_cast<int>(exit)}};
+}
+
+int report_error(const Error& error, bool json, bool changed) {
+  const Exit exit = exit_of(error, changed);
   if (json) {
-    nlohmann::json body = {{"message", error.message()},
-                           {"evidence", evidence},
-                           {"hint", error.hint()},
-                           {"context", error.context()},
-                           {"exit", static_cast<int>(exit)}};
-    body["kind"] = refused != nullptr ? refused->refusal().kind : exit == Exit::usage ? "usage" : "error";
-    put(stdout, nlohmann::json{{"error", body}}.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+    const nlohmann::json body = {{"error", to_json(error, changed)}};
+    put(stdout, body.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
     return static_cast<int>(exit);
   }
+  const auto* refused = dynamic_cast<const Refused*>(&error);
+  const auto evidence = refused == nullptr ? std::vector<std::string>() : refused->refusal().evidence;
   std::string text = fmt::format("{} {}\n", bold("error:", Stream::err), error.message());
   for (const auto& line : evidence) text += fmt::format("  - {}\n", line);
   for (const auto& doing : error.context()) text += fmt::format("  while: {}\n", doing);

@@ -88,6 +88,8 @@ class Context {
 };
 
 nlohmann::json to_json(const plan::Plan& plan);
+/// `changed`: a step may have changed something before.
+nlohmann::json to_json(const Error& error, bool changed);
 /// The error on standard error (or as JSON on standard output), and the exit status it means.
 int report_error(const Error& error, bool json, bool changed);
 

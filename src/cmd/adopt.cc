@@ -39,6 +39,7 @@ plan::AdoptFacts look(const run::Host& host, const std::string& name) {
   if (domain != nullptr) machine.domain = *domain;
   const auto definitions = host.definitions(machine);
   facts.inactive = definitions.current;
+  run::add_pool_volumes(host.libvirt(), facts.inactive, facts.volumes);
   facts.saved_exists = definitions.saved_exists;
   facts.saved = definitions.saved;
   if (domain == nullptr) {
@@ -59,11 +60,16 @@ plan::AdoptFacts look(const run::Host& host, const std::string& name) {
 
 std::vector<std::string> candidates(const run::Host& host) {
   std::map<std::string, std::string> definitions;
+  auto volumes = host.view().volumes;
   const auto machines = plan::machines(host.view());
   for (const auto& domain : host.view().domains) {
-    if (!machines.contains(domain.name)) definitions[domain.name] = host.libvirt().inactive_xml(domain.uuid);
+    if (machines.contains(domain.name)) continue;
+    const auto xml = host.libvirt().inactive_xml_if_any(domain.uuid);
+    if (!xml) continue;
+    definitions[domain.name] = *xml;
+    run::add_pool_volumes(host.libvirt(), *xml, volumes);
   }
-  return plan::adoptable(host.view(), definitions, host.view().volumes);
+  return plan::adoptable(host.view(), definitions, volumes);
 }
 
 void adopt_one(cli::Context& context, const std::string& name) {
@@ -88,6 +94,15 @@ void adopt_one(cli::Context& context, const std::string& name) {
   });
 }
 
+/// What is said of one among several.
+std::string told(const std::string& name, const Error& error) {
+  std::string text = fmt::format("{}: {}", name, error.message());
+  if (const auto* refused = dynamic_cast<const Refused*>(&error)) {
+    for (const auto& line : refused->refusal().evidence) text += "\n  - " + line;
+  }
+  return error.hint().empty() ? text : text + "\n  " + error.hint();
+}
+
 void run_adopt(cli::Context& context, const Flags& flags) {
   if (flags.all == !flags.names.empty()) throw UsageError("name machines, or give --all", "see 'kvm-adopt --help'");
   cli::Context::require_root();
@@ -101,26 +116,33 @@ void run_adopt(cli::Context& context, const Flags& flags) {
   for (const auto& name : names) {
     try {
       adopt_one(context, name);
-      exit = exit == Exit::refused ? Exit::failed : exit;
-    } catch (const Interrupted&) {
-      throw;
+      if (exit == Exit::refused && context.executing()) exit = Exit::failed;
     } catch (const Error& error) {
       const auto* refused = dynamic_cast<const Refused*>(&error);
       if (refused != nullptr && refused->refusal().kind == "already-adopted") {
         context.talk(refused->message());
         continue;
       }
-      context.warn(fmt::format("{}: {}", name, error.message()));
       failed.push_back(name);
+      if (context.common.json) context.answer({{"machine", name}, {"error", cli::to_json(error, context.executing())}});
+      if (!context.common.json) context.warn(told(name, error));
+      if (exit == Exit::refused && context.executing()) exit = Exit::failed;
       if (error.exit() == Exit::needs_recovery) exit = Exit::needs_recovery;
+      if (error.exit() == Exit::interrupted) {
+        exit = Exit::interrupted;
+        break;
+      }
     }
   }
   context.finish_array();
-  if (!failed.empty()) {
-    Error error(fmt::format("not adopted: {}", fmt::join(failed, ", ")), "each warning above says why", exit);
-    error.set_undone(false);
-    throw error;
+  if (failed.empty()) return;
+  if (context.common.json) {
+    context.outcome = exit;
+    return;
   }
+  Error error(fmt::format("not adopted: {}", fmt::join(failed, ", ")), "each warning above says why", exit);
+  error.set_undone(false);
+  throw error;
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "base/size.h"
 #include "cli/flags.h"
 #include "cmd/commands.h"
+#include "run/media.h"
 #include "zfs/dataset.h"
 
 namespace kld::cmd {
@@ -107,7 +108,7 @@ std::string how_to_reach(const run::Host& host, const std::string& name) {
 
 void run_create(cli::Context& context, const Flags& flags) {
   const auto request = make_request(flags);
-  const run::Look wanted{.shallow = true, .machines = {request.name}};
+  const run::Look wanted{.shallow = true, .machines = {request.name}, .folders = true};
   context.dispose({{request.name, run::Lock::exclusive}}, wanted, [&](const run::Host& host) {
     cli::Proposal proposal;
     proposal.result = plan::plan_create(host.view(), request, look(host, request), run::fresh());

@@ -62,8 +62,9 @@ bool lies_deeper(const plan::View& view) {
 void run_list(cli::Context& context, const Flags& flags) {
   plan::check_sort(flags.request.sort);
   cli::Context::require_root();
-  auto host = context.look({.shallow = !flags.wide, .folders = true});
-  if (!flags.wide && lies_deeper(host.view())) host = context.look();
+  const auto details = flags.wide || context.common.json ? virt::Details::autostart : virt::Details::none;
+  auto host = context.look({.shallow = !flags.wide, .folders = true, .domains = details});
+  if (!flags.wide && lies_deeper(host.view())) host = context.look({.domains = details});
   auto request = flags.request;
   request.volumes = host.view().volumes;
   for (const auto& entry : run::open_entries()) {

@@ -55,8 +55,6 @@ void take(cli::Context& context, const Flags& flags) {
   });
 }
 
-std::string or_dash(const std::string& text) { return text.empty() ? "-" : text; }
-
 std::string consistency(const plan::MachineSnapshot& snapshot) {
   if (!snapshot.missing.empty()) return "not whole";
   return snapshot.one_moment ? or_dash(snapshot.consistency) : "not one moment";

@@ -111,6 +111,13 @@ Result take_in(const View& view, const virt::DomainInfo& domain, const AdoptFact
         fmt::format("virsh shutdown {}", name)};
   }
 
+  for (const auto& disk : disks) {
+    const auto folder = zfs::parent_of(disk.volume.name);
+    if (folder == view.root) continue;
+    plan.warnings.push_back(fmt::format("{} leaves {}: what it inherits from there comes from {} then",
+                                        disk.volume.name, folder, view.root));
+  }
+
   const DomainName domain_name{name, definition.uuid()};
   // A host that starts anew in the middle must not start it.
   if (domain.autostart) plan.steps.emplace_back(SetAutostart{domain_name, false});

@@ -81,7 +81,9 @@ std::optional<Refusal> encryption_refusal(const View& view, const std::vector<In
         {fmt::format("{}: {}", disk.volume.name, key.empty() ? "not encrypted" : key),
          fmt::format("{}: {}", view.root, root_key.empty() ? "not encrypted" : root_key)},
         key.empty() ? "copy it: zfs send -p … | zfs receive …"
-                    : fmt::format("make it a root of its own: zfs change-key {}", disk.volume.name)};
+        : disk.volume.origin.empty()
+            ? fmt::format("make it a root of its own: zfs change-key -o keyformat=passphrase {}", disk.volume.name)
+            : "a clone keeps its key: copy it, zfs send … | zfs receive …, and adopt the copy"};
   }
   return std::nullopt;
 }
@@ -129,7 +131,9 @@ std::optional<Refusal> shared_refusal(const View& view, const virt::Definition& 
   auto shared = shared_disks(view, definition, volumes);
   if (shared.empty()) return std::nullopt;
   return Refusal{"volume-shared", fmt::format("machine '{}' shares a disk with another domain", definition.name()),
-                 std::move(shared), "take the disk from one of them first: virsh detach-disk DOMAIN TARGET --config"};
+                 std::move(shared),
+                 "take the disk from one of them first: 'virsh domblklist DOMAIN --inactive' shows its TARGET for "
+                 "virsh detach-disk DOMAIN TARGET --config"};
 }
 
 std::optional<Refusal> disks_refusal(const View& view, const virt::Definition& definition, const Volumes& volumes) {

@@ -152,7 +152,11 @@ std::optional<Refusal> bad_copy(const View& view, const CloneSource& source, con
                      "clone it without --full: a clone stays encrypted"};
     }
   }
-  return facts.pool ? pool_limit(*facts.pool, bytes * request.targets.size(), request.over_limit) : std::nullopt;
+  bytes *= request.targets.size();
+  if (facts.pool) {
+    if (auto refusal = pool_limit(*facts.pool, bytes, request.over_limit)) return refusal;
+  }
+  return no_room(view, bytes, request.over_limit);
 }
 
 }  // namespace
@@ -197,12 +201,19 @@ Result plan_clone(const View& view, const CloneRequest& request, const CloneFact
     source.snapshot = fresh_snapshot_name("clone", fresh.now, facts.taken);
     source.take = true;
   }
-  if (auto refusal = bad_targets(view, source, request, facts)) return *refusal;
   if (auto refusal = unknown_without(source, request.without)) return *refusal;
   if (const auto evidence = foreign_parts(view, source, request, facts.definitions.live); !evidence.empty()) {
     return Refusal{"not-clonable", fmt::format("machine '{}' has parts that cannot be cloned", machine->name), evidence,
                    "leave them out with --without"};
   }
+  leave_out(view, source, request.without);
+  if (source.disks.empty()) {
+    return Refusal{"no-disk",
+                   fmt::format("no disk of machine '{}' would be left to clone", machine->name),
+                   {},
+                   "name fewer with --without"};
+  }
+  if (auto refusal = bad_targets(view, source, request, facts)) return *refusal;
   if (request.full) {
     if (auto refusal = bad_copy(view, source, request, facts)) return *refusal;
   }
@@ -212,6 +223,11 @@ Result plan_clone(const View& view, const CloneRequest& request, const CloneFact
     targets.push_back(make_clone_target(view, source, request, facts, name, fresh));
   warn_of_what_is_shared(plan, source, request, targets.front());
   if (auto step = ensure_state_root(view, fresh.op)) plan.steps.push_back(*step);
+  if (machine->domain->has_managed_save && !request.snapshot) {
+    plan.warnings.push_back(fmt::format(
+        "machine '{}' sleeps in a managed save image, which clones do not get: they start as after a power cut",
+        machine->name));
+  }
   if (source.take) {
     if (auto save = save_definition(*machine, facts.definitions)) plan.steps.push_back(*save);
     plan.steps.emplace_back(snapshot_all(*machine, source.snapshot, "clone", fresh.op));

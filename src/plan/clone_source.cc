@@ -103,6 +103,14 @@ std::vector<std::string> foreign_parts(const View& view, const CloneSource& sour
   return evidence;
 }
 
+void leave_out(const View& view, CloneSource& source, const std::vector<std::string>& without) {
+  for (const auto& disk : source.definition.disks()) {
+    if (!contains(without, disk.target)) continue;
+    const auto volume = volume_of(view, disk.source);
+    std::erase_if(source.disks, [&](const MachineDisk& own) { return own.volume.name == volume; });
+  }
+}
+
 std::optional<Refusal> unknown_without(const CloneSource& source, const std::vector<std::string>& without) {
   std::vector<std::string> targets;
   for (const auto& disk : source.definition.disks()) targets.push_back(disk.target);

@@ -39,6 +39,9 @@ std::variant<CloneSource, Refusal> source_from_snapshot(const Machine& machine, 
 std::vector<std::string> foreign_parts(const View& view, const CloneSource& source, const CloneRequest& request,
                                        const std::string& live);
 
+/// Takes the machine's own disks that --without names from what is cloned.
+void leave_out(const View& view, CloneSource& source, const std::vector<std::string>& without);
+
 /// What --without names must be there: a slip would clone what was to be left out.
 std::optional<Refusal> unknown_without(const CloneSource& source, const std::vector<std::string>& without);
 

@@ -53,6 +53,7 @@ struct ImageInfo {
   bool encrypted = false;
   std::string data_file = {};  ///< a qcow2 whose data lie in another file
   std::string packed = {};     ///< "gzip", "tar": no disk at all, though qemu-img takes it for a raw one
+  std::uint64_t data = 0;      ///< bytes without holes, nor what a qcow2 leaves out; 0: not known
 };
 
 struct CreateFacts {

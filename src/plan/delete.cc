@@ -10,6 +10,7 @@
 #include "base/size.h"
 #include "plan/limits.h"
 #include "plan/snapshot.h"
+#include "plan/whole.h"
 #include "zfs/device.h"
 
 namespace kld::plan {
@@ -83,6 +84,63 @@ std::optional<Refusal> dependent_clones(const View& view, const std::vector<Mach
                  evidence, "delete those machines first (all in one command is fine), or promote one of them"};
 }
 
+/// Data disks of the machine's definition: those that are its own, and the others.
+struct NamedDisks {
+  std::size_t own = 0;
+  std::vector<ForeignDisk> foreign;
+};
+
+NamedDisks named_disks(const View& view, const Machine& machine, const DeleteFacts& facts) {
+  const auto xml = facts.definitions.find(machine.name);
+  if (xml == facts.definitions.end() || xml->second.empty()) return {};
+  const auto definition = virt::Definition::parse(xml->second);
+  const auto disks = definition.disks();
+  const auto data = std::count_if(disks.begin(), disks.end(), [&](const virt::Disk& disk) {
+    return holds_data(disk) && disk.source != seed_path(machine.name);
+  });
+  auto foreign = foreign_disks(view, machine, definition);
+  const auto own = static_cast<std::size_t>(data) - foreign.size();
+  return {own, std::move(foreign)};
+}
+
+/// A domain that has the machine's name and none of its disks may be another machine, which must not go along.
+std::optional<Refusal> another_domain(const View& view, const Machine& machine, const DeleteFacts& facts) {
+  const auto disks = named_disks(view, machine, facts);
+  if (machine.disks.empty() || disks.own > 0 || disks.foreign.empty()) return std::nullopt;
+  std::vector<std::string> evidence;
+  for (const auto& disk : disks.foreign) evidence.push_back(fmt::format("{}: {}", disk.target, disk.what));
+  return Refusal{"another-domain",
+                 fmt::format("domain '{}' has none of the disks of machine '{}'", machine.name, machine.name),
+                 std::move(evidence),
+                 fmt::format("if it is another machine, give it another name: virsh domrename {} NEW; if not, give it "
+                             "its disks back",
+                             machine.name)};
+}
+
+std::optional<Refusal> shared_disk(const View& view, const Machine& machine, const std::string& volume) {
+  for (const auto& domain : view.domains) {
+    if (domain.name == machine.name) continue;
+    for (const auto& path : domain.block_paths) {
+      if (volume_of(view, path) == volume) {
+        const auto also_live = virt::is_active(domain.state) ? " (and --live, as it runs)" : "";
+        return Refusal{"shared-disk",
+                       fmt::format("{} is a disk of domain '{}', too", volume, domain.name),
+                       {path},
+                       fmt::format("detach it there first: 'virsh domblklist {0} --inactive' shows its TARGET for "
+                                   "virsh detach-disk {0} TARGET --config{1}",
+                                   domain.name, also_live)};
+      }
+      if (may_be_volume(path, volume)) {
+        return Refusal{"shared-disk",
+                       fmt::format("whether {} is a disk of domain '{}', too, cannot be told", volume, domain.name),
+                       {fmt::format("{}: libvirt cannot look into that storage pool", path)},
+                       "activate it: virsh pool-start POOL; or refresh it: virsh pool-refresh POOL"};
+      }
+    }
+  }
+  return std::nullopt;
+}
+
 std::optional<Refusal> not_deletable(const View& view, const Machine& machine, const DeleteRequest& request,
                                      const DeleteFacts& facts) {
   const auto jobs = facts.block_jobs.find(machine.name);
@@ -102,17 +160,9 @@ std::optional<Refusal> not_deletable(const View& view, const Machine& machine, c
     return Refusal{"in-use", fmt::format("a disk of machine '{}' is open elsewhere", machine.name), holders->second,
                    "end that program, or wait until it is done"};
   }
-  for (const auto& domain : view.domains) {
-    if (domain.name == machine.name) continue;
-    for (const auto& path : domain.block_paths) {
-      for (const auto& disk : machine.disks) {
-        if (volume_of(view, path) != disk.volume.name) continue;
-        return Refusal{"shared-disk",
-                       fmt::format("{} is a disk of domain '{}', too", disk.volume.name, domain.name),
-                       {path},
-                       fmt::format("detach it there first: virsh detach-disk {} {} --config", domain.name, path)};
-      }
-    }
+  if (auto refusal = another_domain(view, machine, facts)) return refusal;
+  for (const auto& disk : machine.disks) {
+    if (auto refusal = shared_disk(view, machine, disk.volume.name)) return refusal;
   }
   for (const auto& dataset : view.datasets) {
     const bool foreign = machine.state && zfs::is_below(dataset.name, machine.state->name) &&
@@ -217,6 +267,9 @@ Doom describe_deletion(const View& view, const DeleteRequest& request, const Del
       doom.used += dataset.used;
       doom.lines.push_back(fmt::format("  {} ({}, {} snapshot{})", dataset.name, format_size(dataset.used), count,
                                        count == 1 ? "" : "s"));
+    }
+    for (const auto& disk : named_disks(view, *machine, facts).foreign) {
+      doom.lines.push_back(fmt::format("  but not {} ({}), which is none of its zvols", disk.what, disk.target));
     }
   }
   for (const auto& snapshot : last_used(view, datasets_of(machines), facts)) {

@@ -18,8 +18,6 @@ namespace kld::plan {
 namespace {
 
 std::string word(bool value) { return value ? "yes" : "no"; }
-std::string or_dash(const std::string& text) { return text.empty() ? "-" : text; }
-
 /// A column: its cell's text, and a number where it has one, by which it is then sorted.
 struct Field {
   const char* title;

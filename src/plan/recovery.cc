@@ -13,7 +13,8 @@ bool is_any(const Step& step) {
 
 /// It does no harm to run it again although later steps, and the machine's users, have gone on.
 bool may_be_repeated(const Step& step) {
-  return is_any<MountFilesystems, WriteFiles, WriteSeeds, DefineDomains, AwaitDevices, StartDomain>(step);
+  return is_any<MountFilesystems, WriteFiles, WriteSeeds, DefineDomains, AwaitDevices, SaveDefinition, StartDomain>(
+      step);
 }
 
 /// Changes all or nothing: when it fails at the commit point, nothing is lost yet.
@@ -80,6 +81,27 @@ AtStake at_stake(const Plan& plan, std::size_t from) {
   return stake;
 }
 
+std::vector<std::string> made_by(const Plan& plan) {
+  std::vector<std::string> names;
+  for (const auto& step : plan.steps) {
+    if (const auto* filesystem = std::get_if<CreateFilesystem>(&step)) names.push_back(filesystem->name);
+    if (const auto* volume = std::get_if<CreateVolume>(&step)) names.push_back(volume->name);
+    if (const auto* copy = std::get_if<CopyDataset>(&step)) names.push_back(copy->name);
+    const auto* clones = std::get_if<CloneDatasets>(&step);
+    for (std::size_t i = 0; clones != nullptr && i < clones->clones.size(); ++i)
+      names.push_back(clones->clones[i].name);
+  }
+  return names;
+}
+
+std::vector<DomainName> started_by(const Plan& plan, std::size_t last) {
+  std::vector<DomainName> domains;
+  for (std::size_t i = 0; i <= last && i < plan.steps.size(); ++i) {
+    if (const auto* start = std::get_if<StartDomain>(&plan.steps[i])) domains.push_back(start->domain);
+  }
+  return domains;
+}
+
 std::optional<std::size_t> last_to_undo(const Plan& plan, const Progress& progress) {
   if (!progress.other_boot || plan.commit == 0) return progress.begun;
   if (plan.steps.empty()) return std::nullopt;
@@ -95,7 +117,7 @@ bool can_go_back(const Plan& plan, std::size_t failed, const Progress& progress)
   return !progress.other_boot && std::all_of(first, last + 1, is_preparing);
 }
 
-bool is_optional(const Step& step) { return is_any<StartDomain, AwaitDevices>(step); }
+bool is_optional(const Step& step) { return is_any<StartDomain, AwaitDevices, SaveDefinition>(step); }
 
 bool is_left_to_the_host(const Step& inverse) { return is_any<StartDomain, UnmountFilesystems>(inverse); }
 

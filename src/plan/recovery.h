@@ -38,6 +38,12 @@ struct AtStake {
 };
 AtStake at_stake(const Plan& plan, std::size_t from);
 
+/// Names of the datasets that it makes.
+std::vector<std::string> made_by(const Plan& plan);
+
+/// Domains that it had started when the step `last` was the last to begin.
+std::vector<DomainName> started_by(const Plan& plan, std::size_t last);
+
 /// The last step that may have run before the commit point; none: nothing was done.
 std::optional<std::size_t> last_to_undo(const Plan& plan, const Progress& progress);
 

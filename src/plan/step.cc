@@ -115,6 +115,9 @@ std::string describe(const Step& step) {
           [&](const DefineDomains& s) { return fmt::format("Defining {}", domain_names(s.domains)); },
           [&](const UndefineDomains& s) { return fmt::format("Undefining {}", domain_names(s.domains)); },
           [](const RedefineDomain& s) { return fmt::format("Changing the definition of {}", s.now.name); },
+          [](const SaveDefinition& s) {
+            return fmt::format("Saving the definition of {} as libvirt words it", s.domain.name);
+          },
           [](const SetAutostart& s) {
             return fmt::format("{} autostart of {}", s.autostart ? "Enabling" : "Disabling", s.domain.name);
           },
@@ -248,6 +251,9 @@ std::vector<Argv> commands(const Step& step) {
             Argv argv = {"virsh", "define", s.now.name + ".xml"};
             if (s.validate) argv.emplace_back("--validate");
             return Lines{argv};
+          },
+          [](const SaveDefinition& s) {
+            return Lines{{"virsh", "dumpxml", s.domain.name, "--inactive", "--security-info"}, {"tee", s.path}};
           },
           [](const SetAutostart& s) {
             Argv argv = {"virsh", "autostart", s.domain.name};

@@ -190,6 +190,14 @@ struct DomainName {
   bool operator==(const DomainName&) const = default;
 };
 
+/// The inactive definition as libvirt words it: machine type, addresses and models are chosen when it is defined, and
+/// only that wording gives the guest the same hardware on another host.
+struct SaveDefinition {
+  DomainName domain;
+  std::string path;
+  bool operator==(const SaveDefinition&) const = default;
+};
+
 struct SetAutostart {
   DomainName domain;
   bool autostart = true;
@@ -253,11 +261,11 @@ struct RestoreFiles {
   bool operator==(const RestoreFiles&) const = default;
 };
 
-using Step =
-    std::variant<CreateFilesystem, CreateVolume, CloneDatasets, TakeSnapshots, CopyDataset, MountFilesystems,
-                 UnmountFilesystems, AwaitDevices, AwaitUnused, WriteFiles, WriteSeeds, WriteImage, CopyFiles,
-                 MoveAside, RenameDataset, SetProperties, DefineDomains, UndefineDomains, RedefineDomain, SetAutostart,
-                 StartDomain, StopDomain, DiscardSaved, DestroyDatasets, DestroySnapshots, DestroyOwn, RestoreFiles>;
+using Step = std::variant<CreateFilesystem, CreateVolume, CloneDatasets, TakeSnapshots, CopyDataset, MountFilesystems,
+                          UnmountFilesystems, AwaitDevices, AwaitUnused, WriteFiles, WriteSeeds, WriteImage, CopyFiles,
+                          MoveAside, RenameDataset, SetProperties, DefineDomains, UndefineDomains, RedefineDomain,
+                          SaveDefinition, SetAutostart, StartDomain, StopDomain, DiscardSaved, DestroyDatasets,
+                          DestroySnapshots, DestroyOwn, RestoreFiles>;
 
 /// One sentence a thing done: "Snapshotting rpool/vms/web@…, rpool/vms/.state/web@…".
 std::string describe(const Step& step);

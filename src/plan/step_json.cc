@@ -35,6 +35,7 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(DefineDomains, domains, validate
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(UndefineDomains, domains, stop_first)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(RedefineDomain, now, before, validate)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DomainName, name, uuid)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SaveDefinition, domain, path)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SetAutostart, domain, autostart)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(StartDomain, domain)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(StopDomain, domain, graceful_seconds)
@@ -49,12 +50,13 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RestoreFiles, files)
 namespace {
 
 // The words of the journal and of --json, in the order of Step's alternatives.
-constexpr const char* kActs[] = {
-    "create-filesystem",   "create-volume", "clone-datasets", "take-snapshots", "copy-dataset",   "mount-filesystems",
-    "unmount-filesystems", "await-devices", "await-unused",   "write-files",    "write-seeds",    "write-image",
-    "copy-files",          "move-aside",    "rename-dataset", "set-properties", "define-domains", "undefine-domains",
-    "redefine-domain",     "set-autostart", "start-domain",   "stop-domain",    "discard-saved",  "destroy-datasets",
-    "destroy-snapshots",   "destroy-own",   "restore-files"};
+constexpr const char* kActs[] = {"create-filesystem", "create-volume",     "clone-datasets",      "take-snapshots",
+                                 "copy-dataset",      "mount-filesystems", "unmount-filesystems", "await-devices",
+                                 "await-unused",      "write-files",       "write-seeds",         "write-image",
+                                 "copy-files",        "move-aside",        "rename-dataset",      "set-properties",
+                                 "define-domains",    "undefine-domains",  "redefine-domain",     "save-definition",
+                                 "set-autostart",     "start-domain",      "stop-domain",         "discard-saved",
+                                 "destroy-datasets",  "destroy-snapshots", "destroy-own",         "restore-files"};
 static_assert(std::size(kActs) == std::variant_size_v<Step>);
 
 template <std::size_t Index = 0>

@@ -121,6 +121,10 @@ std::string volume_of(const View& view, const std::string& path) {
   return found == view.volumes.end() ? std::string() : found->second;
 }
 
+bool may_be_volume(const std::string& path, const std::string& volume) {
+  return path.starts_with(virt::kUnresolvedVolume) && zfs::last_component(path) == zfs::last_component(volume);
+}
+
 const virt::DomainInfo* find_domain(const View& view, const std::string& name) {
   const auto found = std::find_if(view.domains.begin(), view.domains.end(),
                                   [&](const virt::DomainInfo& domain) { return domain.name == name; });

@@ -27,7 +27,8 @@ struct View {
   std::string root;                    ///< the VM root dataset
   std::vector<zfs::Dataset> datasets;  ///< at and below root, filesystems and volumes
   std::vector<virt::DomainInfo> domains;
-  /// Volumes behind block paths that are not named under /dev/zvol/: {"/dev/zd16", "rpool/vms/web"}.
+  /// Volumes behind block paths that are not named under /dev/zvol/: {"/dev/zd16", "rpool/vms/web"}; also those that
+  /// a definition names by libvirt's storage pool: {"zvols/web", "rpool/vms/web"}.
   std::map<std::string, std::string> volumes = {};
 };
 
@@ -68,6 +69,9 @@ const zfs::Dataset* find_dataset(const View& view, const std::string& name);
 const virt::DomainInfo* find_domain(const View& view, const std::string& name);
 /// The volume behind a path that a definition names, empty when it is none.
 std::string volume_of(const View& view, const std::string& path);
+
+/// True for a disk in a storage pool that libvirt could not look into, when it may be this volume by its name.
+bool may_be_volume(const std::string& path, const std::string& volume);
 
 /// "<root>/web" for the first disk, "<root>/web-data" for the disk labelled data.
 std::string disk_dataset(const std::string& root, const std::string& machine, const std::string& label);

@@ -78,12 +78,25 @@ void remember_root(const std::string& path, const std::string& root, std::uint64
   write_file(path, lines + read_file(path).value_or(""), true);
 }
 
+namespace {
+
+/// udev writes '+' for a blank: no device would be where libvirt is told that it is.
+Root checked(Root root) {
+  if (root.dataset.find(' ') == std::string::npos) return root;
+  throw Refused({"root-name",
+                 fmt::format("the root dataset '{}' has a blank in its name", root.dataset),
+                 {},
+                 "machines need a root without: zfs rename OLD NEW"});
+}
+
+}  // namespace
+
 Root resolve_root(const std::optional<std::string>& flag, const Config& config) {
-  if (flag) return {*flag, std::nullopt, false};
+  if (flag) return checked({*flag, std::nullopt, false});
   if (const char* variable = std::getenv("KLD_ROOT"); variable != nullptr && *variable != '\0') {
-    return {variable, std::nullopt, false};
+    return checked({variable, std::nullopt, false});
   }
-  if (config.root) return {*config.root, config.root_guid, false};
+  if (config.root) return checked({*config.root, config.root_guid, false});
   const bool vmpool = zfs::exists("vmpool/vms");
   const bool rpool = zfs::exists("rpool/vms");
   if (vmpool && rpool) {

@@ -20,6 +20,11 @@ class Runner {
   /// Asked before a plan that another process left is finished: throws Error when a domain, but for those that the plan
   /// still undefines, or anything else uses what it is to destroy.
   virtual void require_unused(const plan::AtStake& /*stake*/) {}
+  /// Asked before a plan that another process left is undone: throws Error when one of these, which it had started, is
+  /// still defined. Whoever found it may have used it since.
+  virtual void require_gone(const std::vector<plan::DomainName>& /*domains*/) {}
+  /// False when none of these datasets is there.
+  virtual bool any_exists(const std::vector<std::string>& /*datasets*/) { return true; }
 };
 
 /// Where begun steps are noted. The real one is on disk.

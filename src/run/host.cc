@@ -2,20 +2,15 @@
 #include "run/host.h"
 
 #include <fmt/format.h>
-#include <pwd.h>
 #include <sys/random.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <uuid/uuid.h>
 
 #include <algorithm>
 #include <ctime>
 #include <filesystem>
-#include <fstream>
-#include <nlohmann/json.hpp>
 #include <thread>
 
-#include "base/process.h"
 #include "run/file.h"
 #include "virt/definition.h"
 #include "zfs/change.h"
@@ -105,8 +100,8 @@ Host Host::look(const Root& root, const std::string& uri, const Look& wanted) {
   std::exception_ptr libvirt_problem;
   try {
     host.connection_ = std::make_unique<virt::Connection>(virt::Connection::open(uri));
-    host.view_.domains = host.connection_->list();
-    if (wanted.pending_disks) host.add_pending_disks();
+    host.view_.domains = wanted.pending_disks ? host.connection_->list_with_pending(wanted.domains)
+                                              : host.connection_->list(wanted.domains);
     host.read_definition(wanted.definition_of);
   } catch (const Error&) {
     libvirt_problem = std::current_exception();
@@ -123,6 +118,19 @@ Host Host::look(const Root& root, const std::string& uri, const Look& wanted) {
   }
   if (libvirt_problem) std::rethrow_exception(libvirt_problem);
   return host;
+}
+
+void add_pool_volumes(const virt::Connection& libvirt, const std::string& xml,
+                      std::map<std::string, std::string>& volumes) {
+  if (xml.find("type='volume'") == std::string::npos) return;
+  for (const auto& disk : virt::Definition::parse(xml).disks()) {
+    if (disk.type != "volume") continue;
+    const auto path = libvirt.volume_path(disk.source);
+    if (!path) continue;
+    auto volume = zfs::volume_in_path(*path);
+    if (volume.empty()) volume = zfs::volume_of_device(*path);
+    if (!volume.empty()) volumes[disk.source] = std::move(volume);
+  }
 }
 
 std::vector<zfs::Snapshot> Host::snapshots(const plan::Machine& machine) const {
@@ -144,15 +152,7 @@ void Host::read_definition(const std::string& machine) {
   if (domain == nullptr) return;
   definition_ = connection_->inactive_xml(domain->uuid);
   definition_of_ = domain->uuid;
-}
-
-void Host::add_pending_disks() {
-  for (auto& domain : view_.domains) {
-    if (!virt::is_active(domain.state) || !domain.persistent) continue;
-    for (const auto& disk : virt::Definition::parse(connection_->inactive_xml(domain.uuid)).disks()) {
-      if (!disk.source.empty()) domain.block_paths.push_back(disk.source);
-    }
-  }
+  add_pool_volumes(*connection_, definition_, view_.volumes);
 }
 
 void Host::find_covered() {
@@ -248,89 +248,6 @@ std::vector<std::string> taken_paths(const std::string& root, const std::vector<
     }
   }
   return taken;
-}
-
-std::optional<Refusal> unreadable(const std::string& what, const std::string& path) {
-  std::error_code problem;
-  const auto status = fs::status(path, problem);
-  const auto refuse = [&](const std::string& why) {
-    return Refusal{"unreadable", fmt::format("{} '{}' {}", what, path, why), {}, "check the path"};
-  };
-  if (!fs::exists(status)) return refuse("does not exist");
-  if (!fs::is_regular_file(status) && !fs::is_block_file(status)) return refuse("is not a file");
-  if (::access(path.c_str(), R_OK) != 0) return refuse("cannot be read");
-  return std::nullopt;
-}
-
-bool reachable_for_qemu(const std::string& path) {
-  const passwd* user = nullptr;
-  for (const char* name : {"libvirt-qemu", "qemu"}) {
-    if (user == nullptr) user = ::getpwnam(name);
-  }
-  if (user == nullptr) return true;
-  for (fs::path directory = fs::path(path).parent_path(); directory.has_relative_path();
-       directory = directory.parent_path()) {
-    struct stat status {};
-    if (::stat(directory.c_str(), &status) != 0) return true;
-    const mode_t bit = status.st_uid == user->pw_uid ? S_IXUSR : status.st_gid == user->pw_gid ? S_IXGRP : S_IXOTH;
-    if ((status.st_mode & bit) == 0) return false;
-  }
-  return true;
-}
-
-namespace {
-
-/// By the first bytes: what people download as a disk image and have not unpacked. Empty for anything else.
-std::string packing_of(const std::string& path) {
-  struct Magic {
-    std::size_t offset;
-    std::string_view bytes;
-    const char* name;
-  };
-  using namespace std::string_view_literals;
-  static constexpr Magic kMagics[] = {{0, "\x1f\x8b"sv, "gzip"},
-                                      {0,
-                                       "\xfd"
-                                       "7zXZ\0"sv,
-                                       "xz"},
-                                      {0, "\x28\xb5\x2f\xfd"sv, "zstd"},
-                                      {0, "BZh"sv, "bzip2"},
-                                      {0, "PK\x03\x04"sv, "zip"},
-                                      {0, "7z\xbc\xaf\x27\x1c"sv, "7z"},
-                                      {257, "ustar"sv, "tar"}};
-  std::ifstream file(path, std::ios::binary);
-  std::string start(512, '\0');
-  file.read(start.data(), static_cast<std::streamsize>(start.size()));
-  for (const auto& magic : kMagics) {
-    if (start.compare(magic.offset, magic.bytes.size(), magic.bytes) == 0) return magic.name;
-  }
-  return {};
-}
-
-}  // namespace
-
-plan::ImageInfo inspect_image(const std::string& path) {
-  if (auto refusal = unreadable("image", path)) throw Refused(*refusal);
-  const auto result = run_process({"qemu-img", "info", "--output=json", "-U", path});
-  if (result.status != 0) {
-    throw Refused({"no-image",
-                   fmt::format("'{}' cannot be read as a disk image", path),
-                   {result.err.substr(0, result.err.find('\n'))},
-                   "look at it with 'qemu-img info'"});
-  }
-  try {
-    const auto json = nlohmann::json::parse(result.out);
-    plan::ImageInfo info;
-    info.format = json.at("format").get<std::string>();
-    info.virtual_size = json.at("virtual-size").get<std::uint64_t>();
-    info.backing_file = json.value("backing-filename", "");
-    info.encrypted = json.value("encrypted", false);
-    if (info.format == "raw") info.packed = packing_of(path);
-    info.data_file = json.value(nlohmann::json::json_pointer("/format-specific/data/data-file"), "");
-    return info;
-  } catch (const nlohmann::json::exception& problem) {
-    throw Error(fmt::format("unexpected answer of 'qemu-img info {}': {}", path, problem.what()));
-  }
 }
 
 std::vector<std::string> host_bridges() {

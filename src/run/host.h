@@ -28,9 +28,10 @@ struct Look {
   /// What lies directly below the root, and the state of `machines`; not each dataset of every machine.
   bool shallow = false;
   std::vector<std::string> machines = {};
-  bool pending_disks = false;  ///< also the disks that running domains will have when they start again
+  bool pending_disks = false;  ///< also the disks that domains will have when they start, by whatever name
   /// With `shallow`: also below filesystems that people made below the root, where they have put volumes.
   bool folders = false;
+  virt::Details domains = virt::Details::all;
 };
 
 /// The host as one command sees it.
@@ -53,7 +54,6 @@ class Host {
  private:
   Host() = default;
   void read_definition(const std::string& machine);
-  void add_pending_disks();
   void find_covered();
   std::unique_ptr<virt::Connection> connection_;
   plan::View view_;
@@ -62,6 +62,10 @@ class Host {
   std::vector<std::string> listed_;       ///< datasets whose snapshots were listed while looking
   std::vector<zfs::Snapshot> snapshots_;  ///< of these
 };
+
+/// Adds the zvols that the definition names by libvirt's storage pools: {"zvols/web", "rpool/vms/web"}.
+void add_pool_volumes(const virt::Connection& libvirt, const std::string& xml,
+                      std::map<std::string, std::string>& volumes);
 
 /// What `.state/NAME` keeps of a seed, now or inside a snapshot; empty without one.
 plan::SeedDocuments read_seed(const std::string& machine, const std::optional<std::string>& snapshot);
@@ -80,13 +84,6 @@ bool has_snapshot(const plan::Machine& machine, const std::string& short_name);
 std::vector<std::string> taken_paths(const std::string& root, const std::vector<std::string>& names,
                                      const std::vector<std::string>& labels);
 
-/// `qemu-img info` of a file. Throws Refused when it is missing, no regular file or device, or no image.
-plan::ImageInfo inspect_image(const std::string& path);
-/// Why a file cannot be read, nullopt when it can.
-std::optional<Refusal> unreadable(const std::string& what, const std::string& path);
-/// True when the user that QEMU runs as may enter all directories above the file, by owner, group and mode. libvirt
-/// hands it the file itself, never the directories.
-bool reachable_for_qemu(const std::string& path);
 std::vector<std::string> host_bridges();
 
 /// Now, and random names.

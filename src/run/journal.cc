@@ -226,6 +226,11 @@ OpenEntry::~OpenEntry() {
   if (fd_ >= 0) ::close(fd_);
 }
 
+void OpenEntry::begin_undo() {
+  write_line(fd_, path_, "{\"undo\":true}\n");
+  undoing = true;
+}
+
 void OpenEntry::remove() { end_entry(fd_, path_); }
 
 std::optional<OpenEntry> claim_entry(const std::string& path) {

@@ -58,6 +58,8 @@ class OpenEntry {
   const std::string& path() const { return path_; }
   /// True when it is to be finished, false when undone.
   bool committed() const { return begun && *begun >= plan.commit && !undoing; }
+  /// Notes that it is undone from here on, whatever had begun.
+  void begin_undo();
   /// It is recovered. Throws Error when its file stays.
   void remove();
 

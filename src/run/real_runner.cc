@@ -7,9 +7,11 @@
 #include <algorithm>
 #include <cstdlib>
 #include <future>
+#include <map>
 #include <thread>
 
 #include "base/process.h"
+#include "plan/view.h"
 #include "run/file.h"
 #include "run/journal.h"
 #include "run/parallel.h"
@@ -28,31 +30,6 @@ using namespace std::chrono_literals;
 constexpr unsigned kThreads = 8;
 constexpr auto kDeviceLimit = 60s;
 constexpr int kBusyWaitMs = 5000;
-// A new dataset's own metadata.
-constexpr std::uint64_t kNothingWritten = 1ULL << 20;
-
-std::vector<std::string> snapshots_of(const std::string& dataset) {
-  std::vector<std::string> names;
-  for (const auto& snapshot : zfs::list_snapshots({dataset}, false)) names.push_back(snapshot.name);
-  return names;
-}
-
-/// Adds who is in the way to a "busy" error.
-void destroy_naming_holder(const std::string& dataset) {
-  for (int tries = 0;; ++tries) {
-    try {
-      return zfs::destroy_if_present(dataset, kBusyWaitMs);
-    } catch (const Error& error) {
-      // One with a snapshot is busy, too: somebody's timer may have taken one behind our look.
-      const auto meanwhile = tries < 3 ? snapshots_of(dataset) : std::vector<std::string>();
-      zfs::destroy_snapshots_if_present(meanwhile);
-      if (!meanwhile.empty()) continue;
-      const auto holders = zfs::holders({dataset});
-      if (holders.empty()) throw;
-      throw Error(fmt::format("{}: {}", error.message(), zfs::to_string(holders.front())));
-    }
-  }
-}
 
 /// True when a run or an undo that got further than this step has undefined the domain.
 bool is_gone(const virt::Connection& libvirt, const plan::DomainName& domain) {
@@ -65,6 +42,19 @@ Error in_use(const std::string& name) {
                fmt::format("shut it down, then run 'kld recover': virsh shutdown {}", name));
 }
 
+/// All that another definition of a machine changes: where its disks and firmware variables lie.
+bool has_layout_of(const virt::Definition& present, const plan::DomainDefinition& wanted) {
+  const auto definition = virt::Definition::parse(wanted.xml);
+  const auto sources = [](const virt::Definition& one) {
+    std::map<std::string, std::string> by_target;
+    for (const auto& disk : one.disks()) by_target[disk.target] = disk.source;
+    return by_target;
+  };
+  const auto now = sources(present);
+  const auto all = sources(definition);
+  return present.nvram() == definition.nvram() && std::includes(now.begin(), now.end(), all.begin(), all.end());
+}
+
 /// Mount points one by one, a pool by its name.
 void bring_to_disk(const std::vector<std::string>& sync) {
   for_each_parallel(sync, kThreads, [](const std::string& what) {
@@ -74,18 +64,6 @@ void bring_to_disk(const std::vector<std::string>& sync) {
       zfs::sync(what);
     }
   });
-}
-
-/// Of these snapshots, those that nothing was cloned from.
-std::vector<std::string> without_clones(const std::vector<std::string>& names) {
-  std::vector<std::string> datasets;
-  for (const auto& name : names) datasets.push_back(name.substr(0, name.find('@')));
-  std::vector<std::string> result;
-  for (const auto& snapshot : zfs::list_snapshots(datasets, false)) {
-    if (snapshot.clones.empty() && std::find(names.begin(), names.end(), snapshot.name) != names.end())
-      result.push_back(snapshot.name);
-  }
-  return result;
 }
 
 /// libvirt syncs the content of a definition, not its name. The journal's next record brings that to disk, where both
@@ -116,18 +94,35 @@ void RealRunner::require_unused(const plan::AtStake& stake) {
   const auto contains = [](const std::vector<std::string>& all, const std::string& one) {
     return std::find(all.begin(), all.end(), one) != all.end();
   };
-  for (const auto& domain : libvirt().list()) {
+  for (const auto& domain : libvirt().list_with_pending(virt::Details::none)) {
     if (contains(stake.undefined, domain.uuid)) continue;
     for (const auto& path : domain.block_paths) {
-      const auto volume = zfs::volume_of_device(path);
-      if (!contains(stake.datasets, volume)) continue;
-      throw Error(
-          fmt::format("domain '{}' uses {} again: undefine it to have the deletion finished, remove the journal "
-                      "to keep it",
-                      domain.name, volume));
+      const auto named = zfs::volume_in_path(path);
+      const auto volume = named.empty() ? zfs::volume_of_device(path) : named;
+      for (const auto& doomed : stake.datasets) {
+        if (volume != doomed && !plan::may_be_volume(path, doomed)) continue;
+        throw Error(
+            fmt::format("domain '{}' uses {} again: take it from it to have the deletion finished, remove the journal "
+                        "to keep it",
+                        domain.name, volume.empty() ? path : volume));
+      }
     }
   }
   if (const auto holders = zfs::holders(stake.datasets); !holders.empty()) throw Error(zfs::to_string(holders.front()));
+}
+
+void RealRunner::require_gone(const std::vector<plan::DomainName>& domains) {
+  for (const auto& domain : domains) {
+    if (is_gone(libvirt(), domain)) continue;
+    throw Error(
+        fmt::format("machine '{}' had been started and may be in use: undefine it to have it taken back, remove the "
+                    "journal to keep it",
+                    domain.name));
+  }
+}
+
+bool RealRunner::any_exists(const std::vector<std::string>& datasets) {
+  return std::any_of(datasets.begin(), datasets.end(), [](const std::string& name) { return zfs::exists(name); });
 }
 
 const virt::Connection& RealRunner::libvirt() const {
@@ -296,12 +291,21 @@ void RealRunner::act(const plan::RedefineDomain& step) {
       throw Error(fmt::format("the definition of '{}' was changed meanwhile", step.now.name), "try again");
     }
   }
+  // What was edited since it was done stays.
+  if (known && recovering_ && has_layout_of(virt::Definition::parse(libvirt().inactive_xml(known->uuid)), step.now))
+    return;
   libvirt().define(step.now.xml, step.validate);
   definitions_to_disk();
 }
 
+void RealRunner::act(const plan::SaveDefinition& step) const {
+  if (recovering_ && is_gone(libvirt(), step.domain)) return;
+  if (recovering_) remove_unfinished(step.path);
+  write_file(step.path, libvirt().inactive_xml(step.domain.uuid), true);
+}
+
 void RealRunner::act(const plan::SetAutostart& step) const {
-  if (!step.autostart && is_gone(libvirt(), step.domain)) return;
+  if ((recovering_ || !step.autostart) && is_gone(libvirt(), step.domain)) return;
   libvirt().set_autostart(step.domain.uuid, step.autostart);
   definitions_to_disk();
 }
@@ -319,82 +323,6 @@ void RealRunner::act(const plan::StopDomain& step) const {
 
 void RealRunner::act(const plan::DiscardSaved& step) const {
   if (!is_gone(libvirt(), step.domain)) libvirt().remove_managed_save(step.domain.uuid);
-}
-
-void RealRunner::act(const plan::DestroyDatasets& step) const {
-  for (const auto& doomed : step.datasets) {
-    const auto guid = zfs::dataset_guid(doomed.name);
-    if (guid && *guid != doomed.guid) continue;  // another one by now: not ours to destroy
-    if (!doomed.directory.empty()) zfs::unmount_if_mounted(doomed.name, doomed.directory);
-    if (!guid) continue;
-    zfs::destroy_snapshots_if_present(snapshots_of(doomed.name));
-    destroy_naming_holder(doomed.name);
-  }
-}
-
-void RealRunner::act(const plan::DestroySnapshots& step) const {
-  std::vector<std::string> datasets;
-  for (const auto& doomed : step.snapshots) {
-    const auto dataset = doomed.name.substr(0, doomed.name.find('@'));
-    if (std::find(datasets.begin(), datasets.end(), dataset) == datasets.end() && zfs::exists(dataset)) {
-      datasets.push_back(dataset);
-    }
-  }
-  std::vector<std::string> names;
-  for (const auto& snapshot : zfs::list_snapshots(datasets, false)) {
-    const bool doomed = std::any_of(step.snapshots.begin(), step.snapshots.end(),
-                                    [&](const auto& d) { return d.name == snapshot.name && d.guid == snapshot.guid; });
-    if (!doomed || (step.if_unused && (!snapshot.clones.empty() || snapshot.holds > 0))) continue;
-    names.push_back(snapshot.name);
-  }
-  zfs::destroy_snapshots_if_present(names);
-}
-
-void RealRunner::act(const plan::DestroyOwn& step) const {
-  std::vector<std::string> names;
-  for (const auto& [name, op] : zfs::local_property(zfs::property::op, step.snapshots)) {
-    if (op == step.op) names.push_back(name);
-  }
-  // Another operation has cloned one since: it stays, and goes with its last user.
-  zfs::destroy_snapshots_if_present(without_clones(names));
-  for (const auto& dataset : step.datasets) destroy_own(dataset, step);
-}
-
-void RealRunner::destroy_own(const std::string& dataset, const plan::DestroyOwn& step) const {
-  const auto below = zfs::list_datasets(dataset);
-  if (!below) return;
-  const auto snapshots = zfs::list_snapshots({dataset}, false);
-  const auto marks = zfs::local_property(zfs::property::op, {dataset});
-  const bool marked = !marks.empty() && marks.front().second == step.op;
-  // ZFS makes a dataset first and sets its properties then: a power cut in between leaves it without a mark. The plan
-  // had seen the name free, so what is there without any mark, without snapshots or data, and younger, is what it made.
-  bool unmarked = false;
-  if (marks.empty() && snapshots.empty() && unmarked_ && below->front().written < kNothingWritten) {
-    const auto created = zfs::creation_time(dataset);
-    unmarked = created >= unmarked_->first && created <= unmarked_->second;
-  }
-  if (!marked && !unmarked) return;
-  if (below->size() > 1) {
-    // Others have put their state below the common `.state` since: it stays.
-    if (zfs::last_component(dataset) == ".state") return;
-    throw Error(fmt::format("'{}' has datasets below it that this operation did not make", dataset));
-  }
-  // What snapshots by the clock took of it meanwhile is nothing but what this operation made: no machine could use it
-  // yet. A clone or a hold tells that somebody does.
-  std::vector<std::string> taken;
-  for (const auto& snapshot : snapshots) {
-    if (!snapshot.clones.empty() || snapshot.holds > 0) {
-      throw Error(
-          fmt::format("'{}' is used: snapshot '{}' has clones or holds", dataset, snapshot.name),
-          fmt::format("see 'zfs get clones {0}' and 'zfs holds {0}'; end that, then run 'kld recover'", snapshot.name));
-    }
-    taken.push_back(snapshot.name);
-  }
-  if (below->front().kind == zfs::Kind::filesystem && below->front().mounted) {
-    zfs::unmount_if_mounted(dataset, below->front().mountpoint);
-  }
-  zfs::destroy_snapshots_if_present(taken);
-  destroy_naming_holder(dataset);
 }
 
 }  // namespace kld::run

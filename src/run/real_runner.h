@@ -24,6 +24,8 @@ class RealRunner : public Runner {
       : connection_(connection), progress_(std::move(progress)), interrupted_(std::move(interrupted)) {}
   void run(const plan::Step& step) override;
   void require_unused(const plan::AtStake& stake) override;
+  void require_gone(const std::vector<plan::DomainName>& domains) override;
+  bool any_exists(const std::vector<std::string>& datasets) override;
   /// From here on it undoes: waits are not cut short.
   void begin_undo() {
     undoing_ = true;
@@ -58,6 +60,7 @@ class RealRunner : public Runner {
   void act(const plan::DefineDomains& step) const;
   void act(const plan::UndefineDomains& step) const;
   void act(const plan::RedefineDomain& step);
+  void act(const plan::SaveDefinition& step) const;
   void act(const plan::SetAutostart& step) const;
   void act(const plan::StartDomain& step) const;
   void act(const plan::StopDomain& step) const;

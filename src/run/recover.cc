@@ -56,7 +56,16 @@ Recovered recover_one(OpenEntry& entry, Runner& runner, const Watch& watch) {
   if (!entry.problem.empty()) return fail(fmt::format("it cannot be read: {}", entry.problem));
   try {
     auto last = plan::last_to_undo(entry.plan, progress_of(entry));
-    if (entry.committed() && finish(entry, runner, watch, *last, result.problem)) {
+    bool finished = false;
+    if (entry.committed()) {
+      // Cleared away by hand since: there is nothing left to finish.
+      const auto made = plan::made_by(entry.plan);
+      finished = (made.empty() || runner.any_exists(made)) && finish(entry, runner, watch, *last, result.problem);
+    }
+    if (!finished && last) runner.require_gone(plan::started_by(entry.plan, *last));
+    // Should this be cut off, it must not be finished half undone.
+    if (!finished && entry.committed()) entry.begin_undo();
+    if (finished) {
       result.how = Recovered::How::finished;
     } else if (last && !undo(entry.plan.steps, *last, runner, watch, progress_of(entry).other_boot)) {
       return fail("something could not be undone");

@@ -23,6 +23,8 @@ struct Release {
 using Connect = std::unique_ptr<virConnect, Release<&Api::virConnectClose>>;
 using Domain = std::unique_ptr<virDomain, Release<&Api::virDomainFree>>;
 using Network = std::unique_ptr<virNetwork, Release<&Api::virNetworkFree>>;
+using StoragePool = std::unique_ptr<virStoragePool, Release<&Api::virStoragePoolFree>>;
+using StorageVolume = std::unique_ptr<virStorageVol, Release<&Api::virStorageVolFree>>;
 using DomainStats = std::unique_ptr<virDomainStatsRecordPtr, Release<&Api::virDomainStatsRecordListFree>>;
 
 /// Stops libvirt from printing to stderr by itself. Idempotent.

@@ -127,7 +127,23 @@ Connection Connection::open(const std::string& uri) {
   return Connection(std::make_unique<Impl>(Impl{std::move(handle), std::move(real_uri)}));
 }
 
-std::vector<DomainInfo> Connection::list() const { return list_domains(impl_->get()); }
+std::vector<DomainInfo> Connection::list(Details details) const { return list_domains(impl_->get(), details); }
+
+std::vector<DomainInfo> Connection::list_with_pending(Details details) const {
+  auto domains = list(details);
+  for (auto& domain : domains) {
+    const bool will_change = is_active(domain.state) && domain.persistent;
+    if (!will_change && !domain.has_pathless_drives) continue;
+    const auto xml = inactive_xml_if_any(domain.uuid);
+    if (!xml) continue;
+    for (const auto& disk : Definition::parse(*xml).disks()) {
+      if (disk.source.empty()) continue;
+      domain.block_paths.push_back(
+          disk.type == "volume" ? volume_path(disk.source).value_or(kUnresolvedVolume + disk.source) : disk.source);
+    }
+  }
+  return domains;
+}
 
 std::optional<DomainInfo> Connection::find(const std::string& name) const {
   const Domain domain(api().virDomainLookupByName(impl_->get(), name.c_str()));
@@ -138,6 +154,14 @@ std::optional<DomainInfo> Connection::find(const std::string& name) const {
 
 std::string Connection::inactive_xml(const std::string& uuid) const {
   return definition(impl_->get(), uuid, VIR_DOMAIN_XML_INACTIVE | VIR_DOMAIN_XML_SECURE);
+}
+
+std::optional<std::string> Connection::inactive_xml_if_any(const std::string& uuid) const {
+  const Domain domain = look_up(impl_->get(), uuid);
+  if (!domain) return std::nullopt;
+  char* xml = api().virDomainGetXMLDesc(domain.get(), VIR_DOMAIN_XML_INACTIVE | VIR_DOMAIN_XML_SECURE);
+  if (xml == nullptr && last_error() == VIR_ERR_NO_DOMAIN) return std::nullopt;
+  return take(check(xml, "reading the definition of " + quoted_name(domain)));
 }
 
 std::string Connection::live_xml(const std::string& uuid) const {
@@ -210,6 +234,19 @@ void Connection::remove_managed_save(const std::string& uuid) const {
   const std::string doing = "removing the saved state of domain " + quoted_name(domain);
   if (check(api().virDomainHasManagedSaveImage(domain.get(), 0), doing) == 1)
     check(api().virDomainManagedSaveRemove(domain.get(), 0), doing);
+}
+
+std::optional<std::string> Connection::volume_path(const std::string& pool_and_volume) const {
+  const auto slash = pool_and_volume.find('/');
+  if (slash == std::string::npos) return std::nullopt;
+  const auto doing = fmt::format("looking for '{}' in libvirt's storage pools", pool_and_volume);
+  const StoragePool pool(api().virStoragePoolLookupByName(impl_->get(), pool_and_volume.substr(0, slash).c_str()));
+  if (!pool && last_error() != VIR_ERR_NO_STORAGE_POOL) fail(doing);
+  if (!pool) return std::nullopt;
+  const StorageVolume volume(api().virStorageVolLookupByName(pool.get(), pool_and_volume.substr(slash + 1).c_str()));
+  if (!volume && last_error() != VIR_ERR_NO_STORAGE_VOL && last_error() != VIR_ERR_OPERATION_INVALID) fail(doing);
+  if (!volume) return std::nullopt;
+  return take(check(api().virStorageVolGetPath(volume.get()), doing));
 }
 
 bool Connection::has_network(const std::string& name) const {

@@ -29,6 +29,9 @@ std::string to_string(State state);
 /// Anything that has a QEMU process behind it.
 bool is_active(State state);
 
+/// Stands before "POOL/NAME" in a path that libvirt cannot tell.
+inline constexpr char kUnresolvedVolume[] = "volume:";
+
 /// What one bulk listing tells of a domain.
 struct DomainInfo {
   std::string name;
@@ -43,9 +46,14 @@ struct DomainInfo {
   bool has_checkpoints = false;
   /// Local paths (block and file) of the disks; of an active domain, those it has now.
   std::vector<std::string> block_paths;
+  /// Has a drive without a path of its own: empty, on a network, or a volume of a storage pool while it is shut off.
+  bool has_pathless_drives = false;
 
   bool operator==(const DomainInfo&) const = default;
 };
+
+/// What a listing asks for beyond the one bulk call: libvirt tells each boolean by a filter only, a call each.
+enum class Details { none, autostart, all };
 
 struct HostInfo {
   std::uint64_t memory = 0;  ///< bytes
@@ -63,13 +71,20 @@ class Connection {
   ~Connection();
 
   /// All domains, sorted by name, in a number of calls that does not depend on how many there are: one
-  /// virConnectGetAllDomainStats (state, balloon, vcpu, block) and flag-filtered virConnectListAllDomains for the
-  /// booleans. Disk errors are asked only of domains paused by an I/O error.
-  std::vector<DomainInfo> list() const;
+  /// virConnectGetAllDomainStats (state, balloon, vcpu, block) and a flag-filtered virConnectListAllDomains for each
+  /// boolean that `details` asks for; the others stay as DomainInfo has them. Disk errors are asked only of domains
+  /// paused by an I/O error.
+  std::vector<DomainInfo> list(Details details = Details::all) const;
+  /// The same, with the disks that the domains will have when they start, too, by the paths that storage pools give
+  /// them. One in a pool that libvirt cannot look into now is "volume:POOL/NAME". One call more for each domain that
+  /// runs, or has a drive without a path.
+  std::vector<DomainInfo> list_with_pending(Details details = Details::all) const;
   std::optional<DomainInfo> find(const std::string& name) const;
 
   /// Persistent (inactive) definition, with secrets. Throws when there is no such domain.
   std::string inactive_xml(const std::string& uuid) const;
+  /// The same; nullopt when the domain has gone meanwhile.
+  std::optional<std::string> inactive_xml_if_any(const std::string& uuid) const;
   /// Of a domain that runs: what it runs with.
   std::string live_xml(const std::string& uuid) const;
   /// Human-readable names of block jobs running on an active domain: "vda: commit". Empty when none.
@@ -87,6 +102,9 @@ class Connection {
   void set_autostart(const std::string& uuid, bool autostart) const;
   void remove_managed_save(const std::string& uuid) const;
 
+  /// Where libvirt's storage pools keep the volume that a disk of type "volume" names as "pool/volume"; nullopt when
+  /// there is none, or its pool is not active. Throws when libvirt cannot say.
+  std::optional<std::string> volume_path(const std::string& pool_and_volume) const;
   bool has_network(const std::string& name) const;
   bool network_active(const std::string& name) const;
   std::vector<std::string> networks() const;

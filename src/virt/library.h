@@ -51,6 +51,11 @@ namespace kld::virt {
   X(virNetworkLookupByName)       \
   X(virNodeGetInfo)               \
   X(virSetErrorFunc)              \
+  X(virStoragePoolFree)           \
+  X(virStoragePoolLookupByName)   \
+  X(virStorageVolFree)            \
+  X(virStorageVolGetPath)         \
+  X(virStorageVolLookupByName)    \
   X(virTypedParamsGetInt)         \
   X(virTypedParamsGetUInt)        \
   X(virTypedParamsGetULLong)

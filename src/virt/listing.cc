@@ -87,6 +87,9 @@ DomainInfo read_record(const virDomainStatsRecord& record) {
   api().virTypedParamsGetUInt(record.params, record.nparams, "vcpu.current", &info.vcpus);
   for (int i = 0; i < record.nparams; ++i)
     if (is_block_path(record.params[i])) info.block_paths.emplace_back(record.params[i].value.s);
+  unsigned drives = 0;
+  api().virTypedParamsGetUInt(record.params, record.nparams, "block.count", &drives);
+  info.has_pathless_drives = info.block_paths.size() < drives;
   return info;
 }
 
@@ -105,7 +108,7 @@ std::vector<Domain> filtered(virConnectPtr connect, unsigned filter) {
 
 }  // namespace
 
-std::vector<DomainInfo> list_domains(virConnectPtr connect) {
+std::vector<DomainInfo> list_domains(virConnectPtr connect, Details details) {
   virDomainStatsRecordPtr* records = nullptr;
   const int count =
       check(api().virConnectGetAllDomainStats(connect, wanted_stats, &records, no_wait), "listing domains");
@@ -113,10 +116,14 @@ std::vector<DomainInfo> list_domains(virConnectPtr connect) {
   std::vector<DomainInfo> domains = read_records(records, count);
   std::unordered_map<std::string_view, DomainInfo*> by_uuid;
   for (DomainInfo& domain : domains) by_uuid.emplace(domain.uuid, &domain);
-  for (const Flag& flag : flags)
+  for (const Flag& flag : flags) {
+    const bool wanted =
+        details == Details::all || (details == Details::autostart && flag.member == &DomainInfo::autostart);
+    if (!wanted) continue;
     for (const Domain& domain : filtered(connect, flag.filter))
       if (const auto found = by_uuid.find(uuid_of(domain.get())); found != by_uuid.end())
         found->second->*flag.member = flag.value;
+  }
   return domains;
 }
 

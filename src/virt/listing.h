@@ -17,7 +17,7 @@ State state_from(int state, int reason);
 /// The state now; a domain that has vanished is shut off.
 State state_of(virDomainPtr domain);
 
-std::vector<DomainInfo> list_domains(virConnectPtr connect);
+std::vector<DomainInfo> list_domains(virConnectPtr connect, Details details);
 
 /// nullopt when it vanished meanwhile.
 std::optional<DomainInfo> describe_domain(virDomainPtr domain);

@@ -104,10 +104,4 @@ UnixTime creation_time(const std::string& name);
 std::vector<std::pair<std::string, std::string>> local_property(const std::string& property,
                                                                 const std::vector<std::string>& names);
 
-// Parsers of the tool's `-Hp` output, apart so that they can be tested on stored text.
-std::vector<Dataset> parse_datasets(std::string_view text);
-Listing parse_listing(std::string_view text);
-std::vector<Snapshot> parse_snapshots(std::string_view text, bool sizes);
-std::vector<Pool> parse_pools(std::string_view text);
-
 }  // namespace kld::zfs

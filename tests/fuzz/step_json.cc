@@ -30,12 +30,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (!json.is_object()) return 0;
   // The same body as every kind of step: mutations seldom meet a kind's name by themselves.
   for (const char* act :
-       {"create-filesystem", "create-volume",       "clone-datasets",   "take-snapshots",   "copy-dataset",
-        "mount-filesystems", "unmount-filesystems", "await-devices",    "await-unused",     "write-files",
-        "write-seeds",       "write-image",         "copy-files",       "move-aside",       "rename-dataset",
-        "set-properties",    "define-domains",      "undefine-domains", "redefine-domain",  "set-autostart",
-        "start-domain",      "stop-domain",         "discard-saved",    "destroy-datasets", "destroy-snapshots",
-        "destroy-own",       "restore-files"}) {
+       {"create-filesystem", "create-volume",       "clone-datasets",   "take-snapshots",  "copy-dataset",
+        "mount-filesystems", "unmount-filesystems", "await-devices",    "await-unused",    "write-files",
+        "write-seeds",       "write-image",         "copy-files",       "move-aside",      "rename-dataset",
+        "set-properties",    "define-domains",      "undefine-domains", "redefine-domain", "save-definition",
+        "set-autostart",     "start-domain",        "stop-domain",      "discard-saved",   "destroy-datasets",
+        "destroy-snapshots", "destroy-own",         "restore-files"}) {
     auto renamed = json;
     renamed["act"] = act;
     take(renamed);

@@ -5,7 +5,7 @@
 #include <string_view>
 
 #include "base/error.h"
-#include "zfs/dataset.h"
+#include "zfs/parse.h"
 
 namespace {
 

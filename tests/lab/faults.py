@@ -9,14 +9,16 @@ sync_file_range where it does not. strace makes that very call deliver a signal,
 import collections
 import os
 import random
+import re
 import shlex
 from dataclasses import dataclass, field, replace
 from typing import Callable
 
-from host import JOURNAL, REPOSITORY, ROOT, TPM, environment
+from host import JOURNAL, REPOSITORY, ROOT, TPM, UTC, environment
 
 SEED = int(environment("KLD_SEED"))
-REPEATABLE = {"mount-filesystems", "write-files", "write-seeds", "define-domains", "await-devices", "start-domain"}
+REPEATABLE = {"mount-filesystems", "write-files", "write-seeds", "define-domains", "await-devices",
+              "save-definition", "start-domain"}
 KILLED = (137, 255)  # what a process killed by SIGKILL looks like through ssh
 
 LEGACY_UUID = "5f3c0f5e-0b5e-4c39-9f0e-0123456789ab"
@@ -264,6 +266,16 @@ class Table:
 
 TABLE = Table()
 
+# What differs from one run of a command to the next: guids, UUIDs, MAC addresses, times, sums of files that hold these.
+FRESH = re.compile(r"guid=\d+|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|52:54:00(?::[0-9a-f]{2}){3}|" + UTC +
+                   r"|^content [0-9a-f]+")
+
+
+def shape(lines):
+    """A state without what is fresh in each run, as a multiset."""
+    elements = lines.elements() if isinstance(lines, collections.Counter) else lines
+    return collections.Counter(FRESH.sub("X", line) for line in elements)
+
 
 class Trial:
     """A command that is broken again and again: knows the states before and after, as multisets of lines."""
@@ -275,6 +287,7 @@ class Trial:
         self.plan = command.plan(host)
         self.commit = self.plan["commit"]
         self.records = range(1, 2 + len(self.plan["steps"]))
+        self.reference = None
 
     def make(self):
         self.command.make(self.host)
@@ -302,12 +315,24 @@ class Trial:
             self.make()
             return False
         if now != self.before and not self.command.finishes and self.is_whole():
-            TABLE.add(self.command.name, fault, "finished")
             self.take_back()
+            assert shape(now) == self.after(), f"not as a run that nothing broke: {self.strange(now)}"
+            TABLE.add(self.command.name, fault, "finished")
             return False
         assert now == self.before, self.differences(now)
         TABLE.add(self.command.name, fault, "as before")
         return True
+
+    def after(self):
+        """The shape of the state that an unbroken run leaves; afterwards everything is as before."""
+        if self.reference is None:
+            self.host.run(*self.command.argv)
+            self.reference = shape(self.host.state())
+            self.take_back()
+        return self.reference
+
+    def strange(self, now):
+        return sorted(((shape(now) - self.reference) + (self.reference - shape(now))).elements())
 
     def differences(self, now):
         """From the state that is nearer."""

@@ -41,7 +41,9 @@ def test_by_hand_with_firmware_and_tpm(host):
     with host.assert_unchanged():
         host.run("kvm-adopt", "legacy", "--dry-run")
     aside = f"{TPM}/{uuid}.before-"
-    adopted = host.run("kvm-adopt", "legacy", "--yes").out
+    done = host.run("kvm-adopt", "legacy", "--yes")
+    assert done.warnings == [f"warning: {ROOT}/old/disk0 leaves {ROOT}/old: what it inherits from there comes from {ROOT} then"]
+    adopted = done.out
     assert f"rm -r {NVRAM}/legacy_VARS.fd {aside}" in adopted, "what is kept is not told"
     host.assert_datasets("""
         .state
@@ -126,6 +128,25 @@ def test_made_by_kldloads_scripts(host):
     host.assert_datasets(".state")
 
 
+def test_by_the_name_of_a_storage_pool(host):
+    """As Terraform's provider writes it."""
+    host.sh(f"zfs create -s -V 64M {ROOT}/pooled; udevadm settle; virsh pool-create-as zvols dir --target /dev/zvol/{ROOT}")
+    host.define("pooled", f"/dev/zvol/{ROOT}/pooled")
+    host.sh(f"virsh dumpxml pooled --inactive | sed -e \"s:<disk type='block':<disk type='volume':\" "
+            f"-e \"s:<source dev='/dev/zvol/{ROOT}/pooled'/>:<source pool='zvols' volume='pooled'/>:\" >/root/pooled.xml; "
+            "virsh define /root/pooled.xml")
+    assert "type='volume'" in host.xml("pooled")
+    host.run("kvm-adopt", "pooled", "--yes")
+    assert host.definition("pooled").find("devices/disk/source").attrib == {"dev": f"/dev/zvol/{ROOT}/pooled"}
+    # Put back by hand: it is the machine's all the same.
+    host.run("virsh", "define", "/root/pooled.xml")
+    host.run("kvm-snap", "pooled", "snap", "s")
+    host.run("kvm-clone", "pooled", "copy")
+    assert host.definition("copy").find("devices/disk/source").attrib == {"dev": f"/dev/zvol/{ROOT}/copy"}
+    host.run("kvm-delete", "copy", "pooled", "--yes")
+    host.assert_datasets(".state")
+
+
 def test_after_libvirt_was_reinstalled(host):
     """--all defines from the state filesystems what a new libvirt does not know, and takes in what it can."""
     host.create("web", "--user", "ann", tpm=True)
@@ -186,6 +207,29 @@ def test_killed_while_it_defines_keeps_variables_and_tpm(host):
     assert host.read(f"{STATE}/web/uefi_VARS.fd") == "variables\n" and host.read(f"{tpm}/marker") == "sealed\n"
 
 
+def test_what_libvirt_keeps(host):
+    """Managed save, libvirt's own snapshots and checkpoints, a block job, a transient domain: refused, as by the others."""
+    host.sh(f"zfs create -s -V 64M {ROOT}/disk-of-odd; udevadm settle")
+    host.define("odd", f"/dev/zvol/{ROOT}/disk-of-odd", start=True)
+    adopt = ["kvm-adopt", "odd", "--yes"]
+    host.run("virsh", "managedsave", "odd")
+    host.refuses(*adopt, says="managed save image", hint="virsh managedsave-remove odd")
+    host.run("virsh", "managedsave-remove", "odd")
+    host.write("/root/snapshot.xml", f"<domainsnapshot><name>theirs</name><state>shutoff</state>"
+               f"<creationTime>1700000000</creationTime><memory snapshot='no'/><disks><disk name='vda' snapshot='internal'/>"
+               f"</disks>{host.xml('odd')}</domainsnapshot>")
+    host.run("virsh", "snapshot-create", "odd", "/root/snapshot.xml", "--redefine")
+    host.refuses(*adopt, says="snapshots of libvirt's own", hint="virsh snapshot-list odd")
+    host.run("virsh", "snapshot-delete", "odd", "theirs", "--metadata")
+    host.start("odd")
+    host.sh("truncate -s 64M /var/lib/libvirt/images/mirror.raw; virsh blockcopy odd vda "
+            "/var/lib/libvirt/images/mirror.raw --format raw --reuse-external --transient-job")
+    host.refuses(*adopt, says="a block job is running", hint="virsh blockjob")
+    host.run("virsh", "blockjob", "odd", "vda", "--abort")
+    host.run("virsh", "undefine", "odd")
+    host.refuses(*adopt, says="is a transient domain", hint="virsh define")
+
+
 # ---- What cannot come in ----
 
 
@@ -224,3 +268,18 @@ def test_refused(host):
         (["kvm-adopt"], 2, "name machines, or give --all"),
         (["kvm-adopt", "web", "--all"], 2, "name machines, or give --all"),
     ])
+
+
+@pytest.mark.module_state(prepare=prepare)
+def test_all_takes_in_what_it_can(host):
+    host.sh(f"zfs create -s -V 64M {ROOT}/disk-of-good; udevadm settle")
+    host.define("good", f"/dev/zvol/{ROOT}/disk-of-good")
+    plain = host.run("kvm-adopt", "--all", "--dry-run", check=False)
+    assert plain.rc == 3 and "not adopted: left, right, thief" in plain.errors[0], plain
+    assert f"  - vda: {ROOT}/two is a disk of domain 'right', too\n" in plain.err
+    result = host.run("kvm-adopt", "--all", "--yes", "--json", check=False)
+    assert result.rc == 1, result
+    assert {one.get("machine") or one["machines"][0]: "error" in one for one in result.json} == \
+        {"good": False, "left": True, "right": True, "thief": True}
+    assert next(one for one in result.json if one.get("machine") == "left")["error"]["exit"] == 3
+    assert host.kvm_list()["good"]["adopted"] and not host.kvm_list()["left"]["adopted"]

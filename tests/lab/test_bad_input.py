@@ -13,6 +13,7 @@ def prepare(host):
     host.create("web", "--disk", "data=64M")
     host.sh(f"""
         zfs create -s -V 64M {ROOT}/volume
+        zfs create -s -V 64M {ROOT}/new-log
         zfs create {ROOT}/folder
         mkdir -p {STATE}/occupied; touch {STATE}/occupied/file
         ln -s /nowhere /dev/zvol/{ROOT}/dangling
@@ -77,6 +78,10 @@ def test_names(host):
         (["kvm-clone", "web", "new", "list"], 2, "is a word the commands use"),
         (["kvm-snap", "web@s", "list"], 2, "contains '@'"),
         (["kvm-snap", "../web", "list"], 2, "starts with '.'"),
+        (["kvm-adopt", "../x", "--yes"], 2, "starts with '.'"),
+        (["kvm-clone", "web", "--count", "2", "--prefix", "../"], 2, "starts with '.'"),
+        # The place of a further disk.
+        (create("new", "--disk", "log=1"), 3, f"dataset {ROOT}/new-log"),
     ])
     # The longest and the oddest that are allowed.
     host.run("kvm-create", "X" * 63, *CREATE, "--dry-run")
@@ -153,6 +158,8 @@ def test_commands_and_flags(host):
     host.refuses_all([
         (create("new", "--volblocksiz", "8K"), 2, "did you mean '--volblocksize'?"),
         (["kvm-clone", "web", "new", "--ful"], 2, "did you mean '--full'?"),
+        (["kvm-clone", "web", "new", "--freeze"], 2, "--freeze"),
+        (["kvm-snap", "web", "snap", "s", "--freeze"], 2, "--freeze"),
         (["kvm-delete", "web", "--forse"], 2, "did you mean '--force'?"),
         (["kvm-list", "--jsn"], 2, "did you mean '--json'?"),
         (["kvm-create"], 2, "NAME"),
@@ -174,6 +181,14 @@ def test_commands_and_flags(host):
     ])
     # What cron and a plain su give.
     assert host.run("kvm-create", "bare", "--dry-run", env={"PATH": "/usr/bin:/bin"}).rc == 0
+    # The same by other words.
+    with host.assert_unchanged():
+        for one, other in [(["--cpus", "1", "--yes", "--dry-run"], ["--vcpus", "1", "-y", "-n"]),
+                           (["--cpus", "1", "-n"], ["--cpus", "1", "-n", "--connect", "qemu:///system", "--network", "default"])]:
+            outputs = [re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UUID", host.run("kvm-create", "new", *words).out)
+                       for words in (one, other)]
+            assert outputs[0] == outputs[1] and "zfs create" in outputs[0]
+        assert host.run("kvm-list", env={"KLD_CONNECT": "qemu:///system", "KLD_ROOT": ROOT}).out == host.run("kvm-list").out
     # For programs the error is an object, and nothing else is said.
     result = host.run("kvm-delete", "nobody", "--json", "--yes", check=False)
     assert result.rc == 3 and result.err == ""
@@ -186,7 +201,8 @@ def test_help_and_versions(host):
     with host.assert_unchanged():
         results = host.run_all([f"{nobody} kvm-{name} --help" for name in commands] +
                                [f"{nobody} kld help {name}" for name in [*commands, "recover"]] +
-                               [f"{nobody} kld --help", f"{nobody} kld --version", f"{nobody} kvm-list --version",
+                               [f"{nobody} kvm-{name} -h" for name in commands] +
+                               [f"{nobody} kld help", f"{nobody} kld --help", f"{nobody} kld --version", f"{nobody} kvm-list --version",
                                 f"{nobody} kld --dump-cli"])
     for result in results:
         assert result.rc == 0 and result.err == "" and result.out, result
@@ -215,6 +231,9 @@ def test_root_dataset(host):
         (["env", "KLD_ROOT=absent/vms", "kvm-list"], 3, "'absent/vms' does not exist"),
         (["kvm-list", "--connect", "qemu:///nowhere"], 3, "qemu:///nowhere"),
     ])
+    host.sh("zfs create 'vmpool/my vms'")
+    host.refuses_all([(create("new", "--root", "vmpool/my vms"), 3, "has a blank in its name")])
+    host.sh("zfs destroy 'vmpool/my vms'")
     config = host.read(CONFIG)
     every = [create("new"), ["kvm-clone", "web", "new"], ["kvm-snap", "web"], ["kvm-delete", "web", "--yes"],
              ["kvm-list"], ["kvm-adopt", "--all", "--yes"]]

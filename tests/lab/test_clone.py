@@ -128,9 +128,34 @@ def test_running_machine(host):
     assert host.domains() == {"web": "running", "copy": "running", "again": "shut off"}
     snapshot = host.snapshots("web")[0]
     assert host.property(f"web@{snapshot}", "com.kldload:consistency") == "crash"
-    # From the inactive definition: no run-time detail, such as a port or a device alias, went along.
-    assert "<alias" not in host.xml("again") and "port='59" not in host.xml("again")
     assert addresses(host, "web").isdisjoint(addresses(host, "copy"))
+    # The definition is the inactive one, of what it will be at its next start: not what it runs with.
+    host.sh("virsh setmaxmem web 300M --config; virsh setmem web 300M --config")
+    assert "mode='custom'" in host.xml("web", "--security-info")
+    host.run("kvm-clone", "web", "edited")
+    assert host.definition("edited").findtext("memory") == str(300 * 1024)
+    assert host.definition("edited").find("cpu").get("mode") == "host-model"
+    host.run("kvm-snap", "web", "snap", "live")
+    assert host.read(f"{STATE}/web/.zfs/snapshot/live/domain.xml") == host.xml("web", "--inactive", "--security-info")
+
+
+def test_a_seed_for_a_machine_without_one(host):
+    host.create("plain")
+    host.sh("ssh-keygen -q -t ed25519 -N '' -C someone -f /root/key")
+    host.run("kvm-clone", "plain", "seeded", "--user", "ann", "--ssh-key", "/root/key.pub", "--password-hash",
+             "$y$j9T$salt$hash", "--hostname", "seed.example", "--vcpus", "2", "--start")
+    seed = seed_of(host, "seeded")
+    for text in ('name: "ann"', host.read("/root/key.pub").strip(), "$y$j9T$salt$hash", 'local-hostname: "seed.example"',
+                 f"iid-{host.uuid('seeded')}"):
+        assert text in seed, text
+    (disk,) = [disk for disk in host.definition("seeded").findall("devices/disk") if disk.find("readonly") is not None]
+    assert disk.find("source").get("file") == f"{STATE}/seeded/seed.iso" and disk.find("target").get("bus") == "virtio"
+    assert host.definition("seeded").findtext("vcpu") == "2"
+    assert host.domains() == {"plain": "shut off", "seeded": "running"}
+    host.write("/root/user-data", "#cloud-config\npackages: [hello]\n")
+    host.write("/root/network-config", "version: 2\n")
+    host.run("kvm-clone", "plain", "asis", "--user-data", "/root/user-data", "--network-config", "/root/network-config")
+    assert "packages: [hello]" in seed_of(host, "asis") and "version: 2" in seed_of(host, "asis")
 
 
 def test_many(host):
@@ -185,6 +210,9 @@ def test_reuse(host):
     assert fourth not in (first, second, third)
     assert host.definition("c7").findtext("memory") == str(300 * 1024)
     assert origin("c8") == fourth
+    # What the firmware keeps is part of it.
+    host.sh(f"echo x >>{STATE}/web/uefi_VARS.fd")
+    assert origin("c9") not in (first, second, third, fourth)
     host.assert_datasets("""
         .state
         .state/web
@@ -194,6 +222,7 @@ def test_reuse(host):
         .state/web@after-write
         .state/web@clone-T3
         .state/web@clone-T4
+        .state/web@clone-T5
         .state/c1 of .state/web@clone-T1
         .state/c2 of .state/web@clone-T1
         .state/c3 of .state/web@clone-T1
@@ -202,6 +231,7 @@ def test_reuse(host):
         .state/c6 of .state/web@clone-T3
         .state/c7 of .state/web@clone-T4
         .state/c8 of .state/web@clone-T4
+        .state/c9 of .state/web@clone-T5
         web
         web@clone-T1
         web@by-hand
@@ -209,6 +239,7 @@ def test_reuse(host):
         web@after-write
         web@clone-T3
         web@clone-T4
+        web@clone-T5
         c1 of web@clone-T1
         c2 of web@clone-T1
         c3 of web@clone-T1
@@ -217,6 +248,7 @@ def test_reuse(host):
         c6 of web@clone-T3
         c7 of web@clone-T4
         c8 of web@clone-T4
+        c9 of web@clone-T5
     """)
 
 
@@ -345,3 +377,17 @@ def test_without_foreign_parts(host):
     assert [source.attrib for source in domain.findall("devices/disk/source")] == [{"dev": f"/dev/zvol/{ROOT}/copy"}]
     assert domain.find("devices/hostdev") is None
     assert host.xml("web") == before
+
+
+def test_without_a_disk_of_its_own(host):
+    host.create("web", "--disk", "data=64M")
+    host.fill("web-data", mib=2)
+    for flags in ([], ["--full"]):
+        name = "full" if flags else "clone"
+        host.run("kvm-clone", "web", name, "--without", "vdb", *flags)
+        assert [one for one in host.datasets() if one.startswith(f"{name}-")] == []
+        assert len(host.definition(name).findall("devices/disk")) == 1
+    # The whole machine is in the snapshot, and goes with its last user.
+    host.run("kvm-delete", "clone", "--yes")
+    assert host.snapshots("web-data") == host.snapshots("web") == []
+    host.refuses("kvm-clone", "web", "none", "--without", "vda", "--without", "vdb", says="no disk of machine 'web' would be left")

@@ -3,11 +3,26 @@
 
 import time
 
+from faults import at_record, plan_of, record_before, strace
 from host import ROOT, STATE, TPM
 
 
 NOTHING = ".state"
 TOUCHING_WEB = (["kvm-delete", "web", "--yes", "--force"], ["kvm-clone", "web", "copy"], ["kvm-snap", "web"])
+
+
+# Takes one when libvirt has lost the machine and its snapshots are listed for the last time.
+SNAPSHOTS_BEHIND_THE_LOOK = f"""#!/bin/sh
+/usr/sbin/zfs "$@"
+status=$?
+case "$*" in
+*snapshot*' {ROOT}/web')
+  if ! [ -e /root/behind ] && ! virsh domstate web >/dev/null 2>&1; then
+    /usr/sbin/zfs snapshot {ROOT}/web@behind && echo {ROOT}/web@behind >/root/behind
+  fi ;;
+esac
+exit $status
+"""
 
 
 def left_behind(host):
@@ -128,6 +143,34 @@ def test_last_user_takes_the_snapshot_along(host):
     assert left_behind(host) == ""
 
 
+def test_what_is_another_s_stays(host):
+    """A name like its own makes no volume its own, nor does its mark in another place."""
+    host.create("web")
+    host.sh(f"zfs create -s -V 8M {ROOT}/web-notes; zfs create -s -V 8M -o com.kldload:machine=web {ROOT}/x")
+    host.run("kvm-snap", "web", "snap", "s")
+    host.run("kvm-clone", "web", "copy")
+    assert host.snapshots("web-notes") == host.snapshots("x") == []
+    host.run("kvm-delete", "web", "copy", "--yes")
+    host.assert_datasets(".state\nweb-notes\nx")
+
+
+def test_another_domain_of_its_name_stays(host):
+    """libvirt was made anew, and somebody gave a new machine the name of one whose datasets are still there."""
+    host.create("web")
+    host.sh("virsh undefine web; qemu-img create -q -f qcow2 /var/lib/libvirt/images/web.qcow2 64M; udevadm settle")
+    host.define("web", "/var/lib/libvirt/images/web.qcow2", start=True)
+    host.refuses("kvm-delete", "web", "--yes", "--force", hint="virsh domrename web NEW",
+                 says=["domain 'web' has none of the disks of machine 'web'", "vda: /var/lib/libvirt/images/web.qcow2"])
+    # With one of them it is the machine; what else it has is told, and stays.
+    host.run("virsh", "attach-disk", "web", f"/dev/zvol/{ROOT}/web", "vdb", "--config")
+    host.run("virsh", "destroy", "web")
+    host.refuses("kvm-delete", "web", says="but not /var/lib/libvirt/images/web.qcow2 (vda), which is none of its zvols",
+                 hint="--yes")
+    host.run("kvm-delete", "web", "--yes")
+    host.assert_datasets(NOTHING)
+    host.sh("test -f /var/lib/libvirt/images/web.qcow2")
+
+
 def test_running(host):
     host.create("web", tpm=True)
     host.start("web")
@@ -156,6 +199,18 @@ def test_in_the_way(host):
     host.run("virsh", "detach-disk", "web-b", "vdb", "--config")
     host.run("virsh", "destroy", "web-b")
 
+    # The same by the name that a storage pool of libvirt's gives it.
+    host.sh(f"virsh pool-create-as zvols dir --target /dev/zvol/{ROOT}")
+    host.write("/root/disk.xml", "<disk type='volume' device='disk'><driver name='qemu' type='raw'/>"
+               "<source pool='zvols' volume='web'/><target dev='vdb' bus='virtio'/></disk>")
+    host.run("virsh", "attach-device", "web-b", "/root/disk.xml", "--config")
+    host.refuses("kvm-delete", "web", "--yes", says="a disk of domain 'web-b', too", hint="virsh detach-disk")
+    # A pool that cannot be looked into tells nothing.
+    host.run("virsh", "pool-destroy", "zvols")
+    host.refuses("kvm-delete", "web", "--yes", says=f"whether {ROOT}/web is a disk of domain 'web-b', too, cannot be told",
+                 hint="virsh pool-start")
+    host.run("virsh", "detach-disk", "web-b", "vdb", "--config")
+
     # A filesystem that somebody mounted over its state: what is read and written there is another's.
     host.run("zfs", "create", "-o", f"mountpoint={STATE}/web", "vmpool/over")
     host.refuses_all([(command, 3, f"vmpool/over lies over {ROOT}/.state/web", f"umount {STATE}/web") for command in TOUCHING_WEB])
@@ -182,9 +237,13 @@ def test_in_the_way(host):
     assert "Everything done so far was undone." in result.err
     assert 5 <= took < 60, took
     host.assert_same(before)
-    # Gone within the five seconds: no error.
+    # Gone within the five seconds: no error. A snapshot by somebody's timer behind the last look goes along.
+    host.write("/usr/local/sbin/zfs", SNAPSHOTS_BEHIND_THE_LOOK)
+    host.sh("chmod +x /usr/local/sbin/zfs")
     host.sh(f"kill {pid}; nohup setsid sleep 2 <>/dev/zvol/{ROOT}/web >/dev/null 2>&1 &")
     host.run("kvm-delete", "web", "web-b", "--yes")
+    assert host.read("/root/behind") == f"{ROOT}/web@behind\n", "no snapshot was taken"
+    host.sh("rm /usr/local/sbin/zfs")
     host.assert_datasets(NOTHING)
     assert left_behind(host) == ""
 
@@ -197,9 +256,24 @@ def test_what_libvirt_keeps(host):
     host.start("web")
     host.run("virsh", "managedsave", "web")
     host.refuses("kvm-delete", "web", "--yes", says="managed save image", hint="--discard-saved")
-    # A snapshot of it says what it is.
+    # A snapshot of it says what it is, and so does a clone.
     host.run("kvm-snap", "web", "snap", "asleep")
     assert host.property("web@asleep", "com.kldload:consistency") == "saved"
+    cloned = host.run("kvm-clone", "web", "copy")
+    assert [line for line in cloned.warnings if "sleeps in a managed save image" in line], cloned
+    assert host.property(f"web@{host.snapshots('web')[1]}", "com.kldload:consistency") == "saved"
+    host.run("kvm-delete", "copy", "--yes")
+    # Cut off behind the point where the image is gone, it is finished.
+    discard = ["kvm-delete", "web", "--yes", "--discard-saved"]
+    plan = plan_of(host, discard)
+    host.run(*strace(at_record(plan, record_before(plan, "discard-saved"), "signal=KILL"), discard), check=False)
+    (recovered,) = host.run("kld", "recover", "--json").json
+    assert recovered["result"] == "finished", recovered
+    host.assert_datasets(NOTHING)
+    assert left_behind(host) == ""
+    host.create("web", tpm=True)
+    host.start("web")
+    host.run("virsh", "managedsave", "web")
     host.run("kvm-delete", "web", "--yes", "--discard-saved")
     host.assert_datasets(NOTHING)
     assert left_behind(host) == ""

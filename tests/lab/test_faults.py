@@ -81,6 +81,41 @@ def test_killed_while_it_starts_a_machine(host):
     host.run("kvm-delete", "-q", "--yes", "plain")
 
 
+def test_an_undo_that_was_cut_off_takes_no_machine_that_is_in_use(host):
+    """Ctrl-C had begun to take a started clone back when the process was killed; the clone was found running."""
+    host.create("plain", "-q")
+    argv = ["kvm-clone", "plain", "started", "--start"]
+    plan = plan_of(host, argv)
+    kill_at(host, argv, record_before(plan, "start-domain"), plan)
+    host.sh(f"echo '{{\"undo\":true}}' >>$(ls {JOURNAL}/*.json); virsh start started")
+    for state in ("running", "shut off"):
+        if state == "shut off":
+            host.run("virsh", "destroy", "started")
+        before = host.state()
+        result = host.run("kld", "recover", check=False)
+        assert result.rc == 4 and "machine 'started' had been started and may be in use" in result.out + result.err, result
+        host.assert_same(before)
+        assert host.domains()["started"] == state
+    host.run("virsh", "undefine", "started", "--keep-nvram", "--keep-tpm")
+    (recovered,) = host.run("kld", "recover", "--json").json
+    assert recovered["result"] == "undone", recovered
+    assert not [one for one in host.datasets() if "started" in one]
+    host.run("kvm-delete", "-q", "--yes", "plain")
+
+
+def test_what_was_cleared_away_by_hand_is_not_defined_again(host):
+    argv = ["kvm-create", "cleared", "--disk", "1", "--ram", "256", "--firmware", "bios", "--no-tpm", "--autostart"]
+    plan = plan_of(host, argv)
+    for act in ("define-domains", "set-autostart"):
+        before = host.state()
+        kill_at(host, argv, record_before(plan, act), plan)
+        host.sh(f"virsh undefine cleared; zfs destroy {ROOT}/cleared; zfs destroy {ROOT}/.state/cleared; udevadm settle",
+                check=False)
+        (recovered,) = host.run("kld", "recover", "--json").json
+        assert recovered["result"] == "undone", recovered
+        host.assert_same(before)
+
+
 def test_recovery_leaves_what_others_made_meanwhile(host):
     """A volume of that name, without any mark, made by hand after the command died."""
     argv = ["kvm-create", "mine", "--no-start", "--disk", "1", "--ram", "256", "--firmware", "bios", "--no-tpm"]
@@ -107,17 +142,21 @@ def test_snapshots_by_the_clock_are_no_use(host):
 
 
 def test_what_zfs_refuses_at_the_last_moment_undoes_a_delete(host):
-    """A hold that came after all the checks: the machine is as it was, its TPM, too."""
+    """A hold that came after all the checks: the machine is as it was, its TPM, too. Even when somebody has mounted that
+    again: undefining takes neither it nor the firmware variables."""
     host.run("kvm-clone", "-q", "source", "held")
     host.run("kvm-snap", "-q", "held", "snap", "kept")
     before = host.state()
     argv = ["kvm-delete", "held", "--yes"]
-    hold(host, argv, 2, 6)
-    host.run("zfs", "hold", "mine", f"{ROOT}/held@kept")
-    status, said = background_status(host)
-    assert status == 1 and "Everything done so far was undone" in said, said
-    host.run("zfs", "release", "mine", f"{ROOT}/held@kept")
-    host.assert_same(before)
+    plan = plan_of(host, argv)
+    undefine = record_before(plan, "undefine-domains")
+    for record, meanwhile in [(2, "true"), (undefine, f"zfs mount {ROOT}/.state/held; zfs mount {ROOT}/.state/held/tpm")]:
+        hold(host, argv, record, 8, plan)
+        host.sh(f"{meanwhile}; zfs hold mine {ROOT}/held@kept")
+        status, said = background_status(host)
+        assert status == 1 and "Everything done so far was undone" in said, said
+        host.run("zfs", "release", "mine", f"{ROOT}/held@kept")
+        host.assert_same(before)
     host.run("kvm-delete", "-q", "--yes", "held")
 
 
@@ -229,6 +268,13 @@ def test_a_machine_that_is_in_use_again_is_not_deleted_by_recovery(host):
         assert refused.rc == 3, refused
         host.assert_same(before)
     host.sh("virsh destroy regretted; virsh undefine regretted --keep-nvram --keep-tpm")
+    # Another machine that runs will have it from its next start on.
+    host.create("rescue", "-q")
+    host.start("rescue")
+    host.run("virsh", "attach-disk", "rescue", f"/dev/zvol/{ROOT}/regretted", "vdb", "--config")
+    result = host.run("kld", "recover", check=False)
+    assert result.rc == 4 and f"domain 'rescue' uses {ROOT}/regretted again" in result.out + result.err, result
+    host.sh("virsh destroy rescue; virsh detach-disk rescue vdb --config; kvm-delete -q --yes rescue")
     (recovered,) = host.run("kld", "recover", "--json").json
     assert recovered["result"] == "finished", recovered
     assert not [one for one in host.datasets() if "regretted" in one]
@@ -270,6 +316,21 @@ def test_what_cannot_be_finished_is_undone(host):
     (recovered,) = host.run("kld", "recover", "--json").json
     assert recovered["result"] == "undone", recovered
     assert trial.settle("kill -9, made things gone")
+
+
+def test_what_was_edited_behind_an_adoption_stays(host):
+    """Killed when its definition was changed already, and edited then."""
+    command = COMMANDS["adopt"]
+    trial = trial_of(host, command)
+    kill_at(host, command.argv, record_before(trial.plan, "redefine-domain"), trial.plan)
+    # What the step would have done, by hand.
+    host.sh(f"virsh dumpxml legacy --inactive | sed 's:{ROOT}/disk-of-legacy:{ROOT}/legacy:' >/root/legacy.xml; "
+            "virsh define /root/legacy.xml; virsh desc legacy --config --new-desc 'edited since'")
+    (recovered,) = host.run("kld", "recover", "--json").json
+    assert recovered["result"] == "finished", recovered
+    assert "edited since" in host.xml("legacy")
+    assert trial.is_whole()
+    trial.take_back()
 
 
 def test_what_was_edited_since_survives_the_recovery_after_a_reboot(host):

@@ -19,6 +19,8 @@ def test_package(host):
         assert f"/usr/share/bash-completion/completions/{link}" in listed
         assert host.run(link, "--version").out == host.run("kld", "--version").out.replace("kld", link, 1)
     assert host.sh("systemctl is-enabled kld-recover.service") == "enabled"
+    # What is undone is not snapshotted first.
+    assert "kld-recover.service" in host.sh("systemctl show -p After --value sanoid.service").split()
     assert host.sh("systemctl show -p After --value libvirtd.service | tr ' ' '\\n' | grep -x zfs-volumes.target")
     assert host.sh("stat -c '%a %U' /var/lib/kldload /var/lib/kldload/state /var/lib/kldload/journal "
                    "/run/kldload/lock") == "711 root\n711 root\n700 root\n700 root"

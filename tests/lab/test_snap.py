@@ -65,6 +65,14 @@ def test_snapshots_of_a_machine(host):
     assert rows["@before-upgrade"][-4:] == ["offline", "hand", "1", "-"]
     assert rows["@running"][-4:] == ["crash", "hand", "0", "copy"]
 
+    shown = re.split(r"  +", next(line for line in table if line.startswith("@" + listed[3]["name"])))
+    assert re.fullmatch(r"\d+ (s|min)", shown[1]) and re.fullmatch(r"2\.\d+M", shown[3]), shown
+    host.fill("web", mib=2)  # what only the newest holds now
+    newest = host.run("kvm-snap", "web", "list", "--json").json[-1]
+    assert newest["used_bytes"] >= 2 << 20
+    shown = re.split(r"  +", host.run("kvm-snap", "web", "list").out.splitlines()[-1])
+    assert re.fullmatch(r"2\.\d+M", shown[2]), shown
+
     # One that lacks a part says so, whoever made it.
     host.run("zfs", "snapshot", f"{ROOT}/web@partly")
     assert "not whole" in [line for line in host.run("kvm-snap", "web", "list").out.splitlines() if "@partly" in line][0]

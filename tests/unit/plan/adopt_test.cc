@@ -242,6 +242,13 @@ TEST(Adopt, WarnsWhenTheVariablesAreNotThere) {
   EXPECT_EQ(steps_of<CopyFiles>(plan), (std::vector<CopyFiles>{{tpm + ".before-" + plan.op, tpm}}));
 }
 
+TEST(Adopt, WarnsWhenAVolumeLeavesAFolder) {
+  EXPECT_TRUE(plan_of(Stranger({"rpool/vms/other"}).plan()).warnings.empty());
+  EXPECT_EQ(plan_of(Stranger({"rpool/vms/prod/web"}).plan()).warnings,
+            std::vector<std::string>{
+                "rpool/vms/prod/web leaves rpool/vms/prod: what it inherits from there comes from rpool/vms then"});
+}
+
 TEST(Adopt, ATpmThatNeverRanHasNothingToCopy) {
   Stranger stranger({"rpool/vms/web"});
   stranger.facts.tpm_state_exists = false;
@@ -394,7 +401,8 @@ TEST(Adopt, RefusesToCrossAnEncryptionRoot) {
   Stranger stranger({"rpool/vms/vault/web"});
   stranger.host.dataset("rpool/vms/vault/web").encryption_root = "rpool/vms/vault";
   EXPECT_EQ(refusal_of(stranger.plan()).kind, "encryption-root");
-  EXPECT_EQ(refusal_of(stranger.plan()).hint, "make it a root of its own: zfs change-key rpool/vms/vault/web");
+  EXPECT_EQ(refusal_of(stranger.plan()).hint,
+            "make it a root of its own: zfs change-key -o keyformat=passphrase rpool/vms/vault/web");
   stranger.host.dataset("rpool/vms/vault/web").encryption_root = "rpool/vms/vault/web";
   EXPECT_FALSE(refused(stranger.plan()));
   stranger.host.dataset("rpool/vms/vault/web").encryption_root = "rpool";

@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <set>
 
 #include "unit/golden.h"
@@ -166,6 +167,31 @@ TEST(PlanClone, ADiskOffZfsIsLeftOutOnlyWhenSaidSo) {
   const auto defined = steps_of<DefineDomains>(clone.plan()).at(0).domains.at(0).xml;
   EXPECT_EQ(defined.find("/dev/sdb"), std::string::npos);
   EXPECT_NE(defined.find("/dev/zvol/rpool/vms/web'"), std::string::npos) << defined;
+}
+
+TEST(PlanClone, LeavesOutADiskOfItsOwn) {
+  for (const bool full : {false, true}) {
+    Clone clone({.labels = {"data"}});
+    clone.request.full = full;
+    clone.request.without = {"vdb"};
+    const auto text = clone.text();
+    EXPECT_NE(text.find("rpool/vms/web"), std::string::npos);
+    EXPECT_EQ(text.find("rpool/vms/web-data"), std::string::npos) << text;
+    clone.request.without = {"vda", "vdb"};
+    EXPECT_EQ(clone.kind(), "no-disk");
+  }
+}
+
+TEST(PlanClone, SaysThatASavedImageStaysBehind) {
+  const auto warned = [](const Clone& clone) {
+    const auto warnings = clone.plan().warnings;
+    return std::any_of(warnings.begin(), warnings.end(),
+                       [](const auto& w) { return w.find("managed save image") != w.npos; });
+  };
+  Clone clone;
+  EXPECT_FALSE(warned(clone));
+  clone.host.domain_of("golden").has_managed_save = true;
+  EXPECT_TRUE(warned(clone));
 }
 
 // When a snapshot is used again: all of it must hold.

@@ -227,6 +227,11 @@ TEST(PlanCreate, WarnsAndGoesOn) {
   EXPECT_TRUE(warns("virtio-win", [](auto& c) { c.request.os = "win11", c.request.iso = "/w.iso"; }));
   EXPECT_TRUE(warns("emulates", [](auto& c) { c.request.virt_type = "qemu"; }));
   EXPECT_TRUE(warns("add up to", [](auto& c) { c.request.disks = {{"", 2000 * GiB}}; }));
+  EXPECT_TRUE(warns("'rpool/vms' has room for 500G", [](auto& c) {
+    c.request.disks = {{"", 501 * GiB}};
+    c.host.dataset("rpool/vms").used = 100 * GiB;
+    c.host.dataset("rpool/vms").available = 400 * GiB;  // a quota, or parity
+  }));
   EXPECT_TRUE(warns("of memory", [](auto& c) {
     c.host.machine("big", {.state = virt::State::running});
     c.host.domain_of("big").memory = 63 * GiB;
@@ -250,6 +255,24 @@ TEST(PlanCreate, WithoutADiskTakesTheImagesSize) {
   create.facts.image->format = "raw";
   create.facts.image->virtual_size = 3 * GiB;
   EXPECT_EQ(the<CreateVolume>(create.plan()).size, 3 * GiB);
+}
+
+TEST(PlanCreate, CountsOfAnImageWhatItWillTakeOfThePool) {
+  const auto kind = [](std::uint64_t data, std::uint64_t available = 800 * GiB) {
+    Create create;
+    create.facts.pool = {"rpool", 100 * GiB, 79 * GiB, 21 * GiB, "ONLINE", false};
+    create.request.image = "/i";
+    create.facts.image = ImageInfo{};
+    create.facts.image->format = "qcow2";
+    create.facts.image->virtual_size = 2 * GiB;
+    create.facts.image->data = data;
+    create.host.dataset("rpool/vms").available = available;
+    return create.kind();
+  };
+  EXPECT_EQ(kind(0), "pool-limit") << "not known: its whole size";
+  EXPECT_EQ(kind(900 * MiB), "a plan");
+  EXPECT_EQ(kind(1100 * MiB), "pool-limit");
+  EXPECT_EQ(kind(900 * MiB, 800 * MiB), "no-room") << "a quota, parity, what others have reserved";
 }
 
 TEST(PlanCreate, InheritsVolmodeWhereTheRootHandsItDown) {

@@ -123,6 +123,17 @@ TEST(PlanDelete, RefusesWhatItMust) {
   EXPECT_EQ(
       kind([](auto& d) { d.host.add(test::domain("other", virt::State::shut_off, {"/dev/zvol/rpool/vms/web"})); }),
       "shared-disk");
+  EXPECT_EQ(kind([](auto& d) { d.host.add(test::domain("other", virt::State::shut_off, {"volume:zvols/web"})); }),
+            "shared-disk")
+      << "libvirt cannot tell";
+  EXPECT_EQ(kind([](auto& d) { d.host.add(test::domain("other", virt::State::shut_off, {"volume:zvols/mail"})); }),
+            "a plan");
+  EXPECT_EQ(kind([](auto& d) { d.facts.definitions["web"] = test::definition("web", {"/srv/web.raw"}, false); }),
+            "another-domain");
+  EXPECT_EQ(kind([](auto& d) {
+              d.facts.definitions["web"] = test::definition("web", {"/srv/web.raw", "/dev/zvol/rpool/vms/web"}, false);
+            }),
+            "a plan");
   EXPECT_EQ(kind([](auto& d) {
               auto own = d.host.snapshots("web", "s", 300);
               own.at(0).holds = 1;

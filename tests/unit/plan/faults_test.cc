@@ -56,7 +56,7 @@ Scene scene(FakeHost before, const Result& result) {
   return {std::move(before), std::get<Plan>(result)};
 }
 
-Scene create_scene(bool state_root) {
+Scene create_scene(bool state_root, bool thick = false) {
   Host host(state_root);
   host.machine("other", {.state = virt::State::running});
   if (!state_root)
@@ -67,6 +67,7 @@ Scene create_scene(bool state_root) {
   request.image = "/images/debian.qcow2";
   request.autostart = true;
   request.seed.hostname = "web.example";
+  request.thick = thick;
   CreateFacts facts;
   facts.pool = {"rpool", 1000 * GiB, 100 * GiB, 900 * GiB, "ONLINE", false};
   facts.host = {64 * GiB, 16, "host"};
@@ -81,7 +82,8 @@ struct CloneOptions {
   CloneRequest request;
   bool saved_differs = false;
   bool reusable = false;
-  std::string snapshot;  ///< there already, on all datasets but the TPM's
+  std::string snapshot;        ///< there already, on all datasets but the TPM's
+  bool without_state = false;  ///< nor on the state filesystem
 };
 
 Scene clone_scene(const std::function<void(CloneOptions&)>& choose) {
@@ -103,7 +105,11 @@ Scene clone_scene(const std::function<void(CloneOptions&)>& choose) {
   if (!options.snapshot.empty()) {
     facts.snapshots = host.snapshots("golden", options.snapshot, 200);
     std::erase_if(facts.snapshots, [](const auto& s) { return s.name.find("/tpm@") != s.name.npos; });
-    facts.snapshot_definition = facts.definitions.current;
+    if (options.without_state) {
+      std::erase_if(facts.snapshots, [](const auto& s) { return s.name.find("/.state/") != s.name.npos; });
+    } else {
+      facts.snapshot_definition = facts.definitions.current;
+    }
     options.request.snapshot = options.snapshot;
   }
   before.add(facts.snapshots);
@@ -156,7 +162,7 @@ Scene delete_scene(DeleteRequest request, virt::State state, bool managed_save) 
 }
 
 /// A machine made elsewhere: two zvols with other names, firmware variables and TPM where libvirt keeps them.
-Scene adopt_scene() {
+Scene adopt_scene(bool autostart) {
   Host host(false);
   host.add(test::volume("rpool/vms/disk-of-legacy")).add(test::volume("rpool/vms/legacy-extra"));
   host.dataset("rpool/vms/legacy-extra").user["com.kldload:disk"] = "scratch";
@@ -170,6 +176,7 @@ Scene adopt_scene() {
   spec.tpm = true;
   spec.disks = {"/dev/zvol/rpool/vms/disk-of-legacy", "/dev/zvol/rpool/vms/legacy-extra"};
   host.add(test::domain("legacy", virt::State::shut_off, spec.disks));
+  host.domain_of("legacy").autostart = autostart;
   AdoptFacts facts;
   facts.inactive = virt::new_definition(spec);
   facts.nvram_exists = true;
@@ -201,12 +208,17 @@ std::vector<Case> cases() {
   return {
       {"Create", [] { return create_scene(true); }},
       {"CreateTheFirst", [] { return create_scene(false); }},
+      {"CreateThick", [] { return create_scene(true, true); }},
       {"CloneWithSnapshot", [] { return clone_scene([](auto& o) { o.saved_differs = true; }); }},
       {"CloneReusing", [] { return clone_scene([](auto& o) { o.reusable = true; }); }},
       {"CloneStarted", [] { return clone_scene([](auto& o) { o.request.start = true; }); }},
       {"CloneMany", [] { return clone_scene([](auto& o) { o.request.targets = numbered("worker-", 3); }); }},
       {"CloneFull", [] { return clone_scene([](auto& o) { o.request.full = true; }); }},
       {"CloneOfSnapshot", [] { return clone_scene([](auto& o) { o.snapshot = "monday"; }); }},
+      {"CloneOfSnapshotWithoutState",
+       [] { return clone_scene([](auto& o) { o.snapshot = "monday", o.without_state = true; }); }},
+      {"CloneFullOfSnapshot",
+       [] { return clone_scene([](auto& o) { o.snapshot = "monday", o.request.full = true; }); }},
       {"CloneNewTpm", [] { return clone_scene([](auto& o) { o.request.new_tpm = true; }); }},
       {"CloneSeeded", [] { return clone_scene([](auto& o) { o.request.seed.user = "ann"; }); }},
       {"Snapshot", snapshot_scene},
@@ -227,7 +239,8 @@ std::vector<Case> cases() {
        [=] {
          return delete_scene({{"golden", "web-2", "web-1"}, false, false}, off, false);
        }},
-      {"Adopt", adopt_scene},
+      {"Adopt", [] { return adopt_scene(false); }},
+      {"AdoptOfWhatStartsWithTheHost", [] { return adopt_scene(true); }},
       {"DefineAgain", define_again_scene},
   };
 }
@@ -580,9 +593,45 @@ TEST_P(Faults, AnUndoThatFailsKeepsTheRecord) {
       EXPECT_TRUE(record.undoing);
       EXPECT_TRUE(stopped || undone == inverses) << "the others are tried all the same";
       EXPECT_GE(failed, 1U);
+      // What it had started, and could not take back, may be in use by the time of the recovery.
+      const auto started = started_by(plan(), *record.begun);
+      const auto is_there = [&](const auto& domain) { return host.domains.contains(domain.uuid); };
+      if (std::any_of(started.begin(), started.end(), is_there)) {
+        auto entry = entry_of(plan(), record.begun);
+        entry.undoing = true;
+        FakeHost untouched = host;
+        FakeRunner recovery(untouched);
+        recovery.recovering = true;
+        EXPECT_EQ(run::recover_one(entry, recovery, {}).how, run::Recovered::How::failed);
+        EXPECT_EQ(difference(host, untouched), "");
+        for (const auto& domain : started) host.domains.erase(domain.uuid);
+      }
       expect_recovers(host, record.begun, before(), false, false, true);
     }
   });
+}
+
+// Everything that it made was cleared away by hand, the definitions, too: nothing is defined again without its disks.
+TEST_P(Faults, WhatWasClearedAwayIsNotFinished) {
+  const auto made = made_by(plan());
+  if (made.empty()) return;
+  for (std::size_t step = plan().commit; step < plan().steps.size(); ++step) {
+    SCOPED_TRACE(describe(plan().steps[step]));
+    std::optional<std::size_t> begun;
+    FakeHost host = die_at(step, 0, false, begun);
+    std::erase_if(host.domains, [&](const auto& domain) { return !before().domains.contains(domain.first); });
+    for (const auto& name : made) {
+      std::erase_if(host.mounts, [&](const auto& mount) { return mount.second == name; });
+      host.datasets.erase(name);
+    }
+    auto entry = entry_of(plan(), begun);
+    FakeRunner runner(host);
+    runner.recovering = true;
+    const auto result = run::recover_one(entry, runner, {});
+    EXPECT_EQ(result.how, run::Recovered::How::undone) << result.problem;
+    for (const auto& [uuid, domain] : host.domains) EXPECT_TRUE(before().domains.contains(uuid)) << domain.name;
+    EXPECT_TRUE(entry.undoing) << "noted before it begins";
+  }
 }
 
 TEST_P(Faults, ARecoveryThatFailsKeepsItsEntry) {

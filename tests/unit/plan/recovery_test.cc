@@ -81,6 +81,7 @@ TEST(Recovery, AfterAPowerCutItRepeatsWhatWasNotOnDisk) {
   EXPECT_EQ(first_to_finish(plan({kVolume, kFiles, kDefineAndSync, kStart}, 1), other_boot(3)), 3);
   EXPECT_EQ(first_to_finish(plan({kVolume, kFiles, kSnapshots, kStart}, 1), other_boot(3)), 3);
   EXPECT_EQ(first_to_finish(plan({kVolume, kFiles, kDefine, kStart}, 1), other_boot(3)), 1);
+  EXPECT_EQ(first_to_finish(plan({kVolume, kFiles, kDefineAndSync, SaveDefinition{}, kStart}, 1), other_boot(4)), 4);
 }
 
 TEST(Recovery, AfterAPowerCutAnyStepBeforeTheCommitPointMayHaveRun) {
@@ -111,8 +112,19 @@ TEST(Recovery, ItGoesBackWhileLibvirtKnowsOfNothing) {
 TEST(Recovery, AFinishedPlanDoesWithoutAStart) {
   EXPECT_TRUE(is_optional(kStart));
   EXPECT_TRUE(is_optional(AwaitDevices{}));
+  EXPECT_TRUE(is_optional(SaveDefinition{}));
   EXPECT_FALSE(is_optional(kDefine));
   EXPECT_FALSE(is_optional(kMount));
+}
+
+TEST(Recovery, KnowsWhatAPlanMadeAndStarted) {
+  const Plan clone = plan({CreateFilesystem{"a", {}}, CreateVolume{"b", 1, {}}, CopyDataset{"s@x", "c", {}},
+                           CloneDatasets{{{"s@x", "d", {}}, {"s@x", "e", {}}}}, kStart, kStart},
+                          4);
+  EXPECT_EQ(made_by(clone), (std::vector<std::string>{"a", "b", "c", "d", "e"}));
+  EXPECT_TRUE(started_by(clone, 3).empty());
+  EXPECT_EQ(started_by(clone, 4).size(), 1U);
+  EXPECT_EQ(started_by(clone, 9).size(), 2U);
 }
 
 TEST(Recovery, AHostThatStartedAnewRunsAndMountsWhatItWants) {

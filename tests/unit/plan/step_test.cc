@@ -44,6 +44,7 @@ std::vector<Step> one_of_each() {
       DefineDomains{kDomains},
       UndefineDomains{kDomains},
       RedefineDomain{{"web", "u-web", "<domain>new</domain>"}, {"web", "u-web", "<domain>old</domain>"}},
+      SaveDefinition{{"web", "u-web"}, "/s/web/domain.xml"},
       SetAutostart{{"web", "u-web"}, false},
       StartDomain{{"web", "u-web"}},
       StopDomain{{"web", "u-web"}, 60},
@@ -113,6 +114,7 @@ TEST(Step, SentencesNameWhatIsTouched) {
   EXPECT_EQ(describe(StopDomain{{"web", "u"}, 0}), "Stopping web");
   EXPECT_EQ(describe(StopDomain{{"web", "u"}, 60}), "Shutting down web");
   EXPECT_EQ(describe(SetAutostart{{"web", "u"}, true}), "Enabling autostart of web");
+  EXPECT_EQ(describe(SaveDefinition{{"web", "u"}, "/s"}), "Saving the definition of web as libvirt words it");
   EXPECT_EQ(describe(UndefineDomains{kDomains}), "Undefining web, mail");
   EXPECT_EQ(describe(DestroyOwn{{"a/b"}, {"a/c@s"}, kOp}), "Destroying what this operation made of a/b, a/c@s");
 }
@@ -144,10 +146,11 @@ TEST(Step, CommandsAreWhatOneWouldType) {
   EXPECT_EQ(command_lines(SetProperties{"a/b", {{"a:x", ""}}, {{"a:x", "1"}}}), Lines{"zfs inherit a:x a/b"});
   EXPECT_EQ(command_lines(steps[17]),
             (Lines{"virsh undefine web --keep-nvram --keep-tpm", "virsh undefine mail --keep-nvram --keep-tpm"}));
-  EXPECT_EQ(command_lines(steps[19]), Lines{"virsh autostart web --disable"});
-  EXPECT_EQ(command_lines(steps[21]), Lines{"virsh shutdown web"});
+  EXPECT_EQ(command_lines(steps[19]), (Lines{"virsh dumpxml web --inactive --security-info", "tee /s/web/domain.xml"}));
+  EXPECT_EQ(command_lines(steps[20]), Lines{"virsh autostart web --disable"});
+  EXPECT_EQ(command_lines(steps[22]), Lines{"virsh shutdown web"});
   EXPECT_EQ(command_lines(StopDomain{{"web", "u"}, 0}), Lines{"virsh destroy web"});
-  EXPECT_EQ(command_lines(steps[22]), Lines{"virsh managedsave-remove web"});
+  EXPECT_EQ(command_lines(steps[23]), Lines{"virsh managedsave-remove web"});
 }
 
 TEST(Step, WhatIsMadeIsUnmadeByItsOperation) {
@@ -198,7 +201,7 @@ TEST(Step, WhatHasNoInverseNeedsNone) {
     if (!inverse(step) && !is_destructive(step)) without.insert(to_json(step).at("act").get<std::string>());
   }
   EXPECT_EQ(without, (std::set<std::string>{"await-devices", "await-unused", "copy-files", "destroy-own",
-                                            "restore-files", "write-image", "write-seeds"}));
+                                            "restore-files", "save-definition", "write-image", "write-seeds"}));
 }
 
 }  // namespace

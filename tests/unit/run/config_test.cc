@@ -113,5 +113,12 @@ TEST(ResolveRoot, FlagOverEnvironmentOverFile) {
   EXPECT_FALSE(root.remember);
 }
 
+TEST(ResolveRoot, RefusesANameWithABlank) {
+  Config config;
+  config.root = "tank/my vms";
+  EXPECT_THROW(resolve_root(std::nullopt, config), Refused);
+  EXPECT_THROW(resolve_root("my tank/vms", Config{}), Refused);
+}
+
 }  // namespace
 }  // namespace kld::run

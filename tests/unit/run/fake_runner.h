@@ -199,6 +199,16 @@ class FakeRunner : public Runner {
   /// What a power cut would take: files by path, with what they held before, in the order of writing.
   std::vector<std::pair<std::string, std::optional<std::string>>> unsynced;
 
+  void require_gone(const std::vector<plan::DomainName>& domains) override {
+    for (const auto& domain : domains) {
+      if (host_.domains.contains(domain.uuid)) throw Error(domain.name + " may be in use");
+    }
+  }
+  bool any_exists(const std::vector<std::string>& datasets) override {
+    return std::any_of(datasets.begin(), datasets.end(),
+                       [&](const auto& name) { return host_.datasets.contains(name); });
+  }
+
   void run(const plan::Step& step) override {
     Acts acts = std::visit([this](const auto& one) { return acts_of(one); }, step);
     const bool parallel =
@@ -529,6 +539,12 @@ class FakeRunner : public Runner {
       const auto found = host_.domains.find(step.now.uuid);
       if (found != host_.domains.end() && found->second.running) throw Error(step.now.name + " is in use");
       define(step.now);
+    }};
+  }
+  Acts acts_of(const plan::SaveDefinition& step) {
+    return {[=, this] {
+      if (recovering && !host_.domains.contains(step.domain.uuid)) return;
+      write(step.path, required(step.domain.uuid).xml);
     }};
   }
   Acts acts_of(const plan::SetAutostart& step) {

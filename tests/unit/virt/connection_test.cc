@@ -24,6 +24,8 @@ class TestHost : public testing::Test {
 
   Connection open() {
     std::ofstream(path_) << "<node><network><name>lan</name><ip address='192.0.2.1' netmask='255.255.255.0'/></network>"
+                            "<pool type='dir'><name>zvols</name><target><path>/dev/zvol/p</path></target>"
+                            "<volume><name>web</name><capacity>65536</capacity></volume></pool>"
                             "<domain type='test'><name>guest</name><uuid>11111111-1111-2222-3333-444444444444</uuid>"
                             "<memory unit='MiB'>64</memory><vcpu>2</vcpu><os><type>hvm</type></os><devices>"
                             "<disk type='block'><source dev='/dev/zvol/p/guest'/><target dev='vda'/></disk>"
@@ -182,6 +184,13 @@ TEST_F(TestHost, KnowsItsNetworks) {
   EXPECT_TRUE(host_.network_active("lan"));
   EXPECT_FALSE(host_.has_network("wan"));
   EXPECT_FALSE(host_.network_active("wan"));
+}
+
+TEST_F(TestHost, KnowsWhereAStoragePoolKeepsAVolume) {
+  EXPECT_EQ(host_.volume_path("zvols/web"), "/dev/zvol/p/web");
+  EXPECT_EQ(host_.volume_path("zvols/mail"), std::nullopt);
+  EXPECT_EQ(host_.volume_path("absent/web"), std::nullopt);
+  EXPECT_EQ(host_.volume_path("web"), std::nullopt);
 }
 
 TEST(State, HasVirshsWordsAndOurs) {

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "zfs/parse.h"
+
 #include <gtest/gtest.h>
 
 #include <fstream>
@@ -6,7 +8,6 @@
 
 #include "base/error.h"
 #include "base/size.h"
-#include "zfs/dataset.h"
 #include "zfs/device.h"
 
 namespace kld::zfs {

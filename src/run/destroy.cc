@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+// The real runner's steps that destroy.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "run/real_runner.h"
+#include "zfs/change.h"
+#include "zfs/dataset.h"
+#include "zfs/device.h"
+#include "zfs/mount.h"
+
+namespace kld::run {
+namespace {
+
+// A new dataset's own metadata.
+constexpr std::uint64_t kNothingWritten = 1ULL << 20;
+constexpr int kBusyWaitMs = 5000;
+
+std::vector<std::string> snapshots_of(const std::string& dataset) {
+  std::vector<std::string> names;
+  for (const auto& snapshot : zfs::list_snapshots({dataset}, false)) names.push_back(snapshot.name);
+  return names;
+}
+
+/// Adds who is in the way to a "busy" error.
+void destroy_naming_holder(const std::string& dataset) {
+  for (int tries = 0;; ++tries) {
+    try {
+      return zfs::destroy_if_present(dataset, kBusyWaitMs);
+    } catch (const Error& error) {
+      // One with a snapshot is busy, too: somebody's timer may have taken one behind our look.
+      const auto meanwhile = tries < 3 ? snapshots_of(dataset) : std::vector<std::string>();
+      zfs::destroy_snapshots_if_present(meanwhile);
+      if (!meanwhile.empty()) continue;
+      const auto holders = zfs::holders({dataset});
+      if (holders.empty()) throw;
+      throw Error(fmt::format("{}: {}", error.message(), zfs::to_string(holders.front())));
+    }
+  }
+}
+
+/// Of these snapshots, those that nothing was cloned from.
+std::vector<std::string> without_clones(const std::vector<std::string>& names) {
+  std::vector<std::string> datasets;
+  for (const auto& name : names) datasets.push_back(name.substr(0, name.find('@')));
+  std::vector<std::string> result;
+  for (const auto& snapshot : zfs::list_snapshots(datasets, false)) {
+    if (snapshot.clones.empty() && std::find(names.begin(), names.end(), snapshot.name) != names.end())
+      result.push_back(snapshot.name);
+  }
+  return result;
+}
+
+}  // namespace
+
+void RealRunner::act(const plan::DestroyDatasets& step) const {
+  for (const auto& doomed : step.datasets) {
+    const auto guid = zfs::dataset_guid(doomed.name);
+    if (guid && *guid != doomed.guid) continue;  // another one by now: not ours to destroy
+    if (!doomed.directory.empty()) zfs::unmount_if_mounted(doomed.name, doomed.directory);
+    if (!guid) continue;
+    zfs::destroy_snapshots_if_present(snapshots_of(doomed.name));
+    destroy_naming_holder(doomed.name);
+  }
+}
+
+void RealRunner::act(const plan::DestroySnapshots& step) const {
+  std::vector<std::string> datasets;
+  for (const auto& doomed : step.snapshots) {
+    const auto dataset = doomed.name.substr(0, doomed.name.find('@'));
+    if (std::find(datasets.begin(), datasets.end(), dataset) == datasets.end() && zfs::exists(dataset)) {
+      datasets.push_back(dataset);
+    }
+  }
+  std::vector<std::string> names;
+  for (const auto& snapshot : zfs::list_snapshots(datasets, false)) {
+    const bool doomed = std::any_of(step.snapshots.begin(), step.snapshots.end(),
+                                    [&](const auto& d) { return d.name == snapshot.name && d.guid == snapshot.guid; });
+    if (!doomed || (step.if_unused && (!snapshot.clones.empty() || snapshot.holds > 0))) continue;
+    names.push_back(snapshot.name);
+  }
+  zfs::destroy_snapshots_if_present(names);
+}
+
+void RealRunner::act(const plan::DestroyOwn& step) const {
+  std::vector<std::string> names;
+  for (const auto& [name, op] : zfs::local_property(zfs::property::op, step.snapshots)) {
+    if (op == step.op) names.push_back(name);
+  }
+  // Another operation has cloned one since: it stays, and goes with its last user.
+  zfs::destroy_snapshots_if_present(without_clones(names));
+  for (const auto& dataset : step.datasets) destroy_own(dataset, step);
+}
+
+void RealRunner::destroy_own(const std::string& dataset, const plan::DestroyOwn& step) const {
+  const auto below = zfs::list_datasets(dataset);
+  if (!below) return;
+  const auto snapshots = zfs::list_snapshots({dataset}, false);
+  const auto marks = zfs::local_property(zfs::property::op, {dataset});
+  const bool marked = !marks.empty() && marks.front().second == step.op;
+  // ZFS makes a dataset first and sets its properties then: a power cut in between leaves it without a mark. The plan
+  // had seen the name free, so what is there without any mark, without snapshots or data, and younger, is what it made.
+  bool unmarked = false;
+  if (marks.empty() && snapshots.empty() && unmarked_ && below->front().written < kNothingWritten) {
+    const auto created = zfs::creation_time(dataset);
+    unmarked = created >= unmarked_->first && created <= unmarked_->second;
+  }
+  if (!marked && !unmarked) return;
+  if (below->size() > 1) {
+    // Others have put their state below the common `.state` since: it stays.
+    if (zfs::last_component(dataset) == ".state") return;
+    throw Error(fmt::format("'{}' has datasets below it that this operation did not make", dataset));
+  }
+  // What snapshots by the clock took of it meanwhile is nothing but what this operation made: no machine could use it
+  // yet. A clone or a hold tells that somebody does.
+  std::vector<std::string> taken;
+  for (const auto& snapshot : snapshots) {
+    if (!snapshot.clones.empty() || snapshot.holds > 0) {
+      throw Error(
+          fmt::format("'{}' is used: snapshot '{}' has clones or holds", dataset, snapshot.name),
+          fmt::format("see 'zfs get clones {0}' and 'zfs holds {0}'; end that, then run 'kld recover'", snapshot.name));
+    }
+    taken.push_back(snapshot.name);
+  }
+  if (below->front().kind == zfs::Kind::filesystem && below->front().mounted) {
+    zfs::unmount_if_mounted(dataset, below->front().mountpoint);
+  }
+  zfs::destroy_snapshots_if_present(taken);
+  destroy_naming_holder(dataset);
+}
+
+}  // namespace kld::run
