@@ -39,6 +39,8 @@ resume() {
   for disk in root pool spare; do
     format=qcow2
     if [ -e "$1/$disk.raw" ]; then format=raw; fi
+    # A new file: the old one's locks may outlive the QEMU that was killed by a moment.
+    rm -f "$disk.qcow2"
     qemu-img create -q -f qcow2 -F "$format" -b "$(readlink -f "$1")/$disk.$format" "$disk.qcow2"
   done
   rm -f ram
