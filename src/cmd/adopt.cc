@@ -39,7 +39,7 @@ plan::AdoptFacts look(const run::Host& host, const std::string& name) {
   if (domain != nullptr) machine.domain = *domain;
   const auto definitions = host.definitions(machine);
   facts.inactive = definitions.current;
-  run::add_pool_volumes(host.libvirt(), facts.inactive, facts.volumes);
+  facts.volumes.merge(run::pool_volumes(host.libvirt(), facts.inactive));
   facts.saved_exists = definitions.saved_exists;
   facts.saved = definitions.saved;
   if (domain == nullptr) {
@@ -64,10 +64,10 @@ std::vector<std::string> candidates(const run::Host& host) {
   const auto machines = plan::machines(host.view());
   for (const auto& domain : host.view().domains) {
     if (machines.contains(domain.name)) continue;
-    const auto xml = host.libvirt().inactive_xml_if_any(domain.uuid);
+    auto xml = host.libvirt().inactive_xml_if_any(domain.uuid);
     if (!xml) continue;
-    definitions[domain.name] = *xml;
-    run::add_pool_volumes(host.libvirt(), *xml, volumes);
+    volumes.merge(run::pool_volumes(host.libvirt(), *xml));
+    definitions[domain.name] = std::move(*xml);
   }
   return plan::adoptable(host.view(), definitions, volumes);
 }

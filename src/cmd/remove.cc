@@ -49,6 +49,7 @@ plan::DeleteFacts look(const run::Host& host, const plan::DeleteRequest& request
     }
     if (!machine->domain) continue;
     facts.definitions[name] = host.libvirt().inactive_xml(machine->domain->uuid);
+    facts.volumes.merge(run::pool_volumes(host.libvirt(), facts.definitions[name]));
     facts.block_jobs[name] = host.block_jobs(*machine);
     if (machine->active()) facts.holders[name] = other_holders(*machine);
   }

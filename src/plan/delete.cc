@@ -98,7 +98,9 @@ NamedDisks named_disks(const View& view, const Machine& machine, const DeleteFac
   const auto data = std::count_if(disks.begin(), disks.end(), [&](const virt::Disk& disk) {
     return holds_data(disk) && disk.source != seed_path(machine.name);
   });
-  auto foreign = foreign_disks(view, machine, definition);
+  View known = {view.root, {}, {}, view.volumes};
+  known.volumes.insert(facts.volumes.begin(), facts.volumes.end());
+  auto foreign = foreign_disks(known, machine, definition);
   const auto own = static_cast<std::size_t>(data) - foreign.size();
   return {own, std::move(foreign)};
 }

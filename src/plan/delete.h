@@ -23,6 +23,7 @@ struct DeleteFacts {
   std::map<std::string, std::vector<std::string>> block_jobs;  ///< by machine
   /// Of machines that run: who else has a disk of them open. By machine.
   std::map<std::string, std::vector<std::string>> holders = {};
+  std::map<std::string, std::string> volumes = {};  ///< that the definitions name by storage pools
 };
 
 /// What goes, for the question before it.

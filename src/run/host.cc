@@ -120,17 +120,17 @@ Host Host::look(const Root& root, const std::string& uri, const Look& wanted) {
   return host;
 }
 
-void add_pool_volumes(const virt::Connection& libvirt, const std::string& xml,
-                      std::map<std::string, std::string>& volumes) {
-  if (xml.find("type='volume'") == std::string::npos) return;
+std::map<std::string, std::string> pool_volumes(const virt::Connection& libvirt, const std::string& xml) {
+  std::map<std::string, std::string> volumes;
+  if (xml.find("type='volume'") == std::string::npos) return volumes;
   for (const auto& disk : virt::Definition::parse(xml).disks()) {
-    if (disk.type != "volume") continue;
-    const auto path = libvirt.volume_path(disk.source);
+    const auto path = disk.type == "volume" ? libvirt.volume_path(disk.source) : std::nullopt;
     if (!path) continue;
     auto volume = zfs::volume_in_path(*path);
     if (volume.empty()) volume = zfs::volume_of_device(*path);
     if (!volume.empty()) volumes[disk.source] = std::move(volume);
   }
+  return volumes;
 }
 
 std::vector<zfs::Snapshot> Host::snapshots(const plan::Machine& machine) const {
@@ -152,7 +152,7 @@ void Host::read_definition(const std::string& machine) {
   if (domain == nullptr) return;
   definition_ = connection_->inactive_xml(domain->uuid);
   definition_of_ = domain->uuid;
-  add_pool_volumes(*connection_, definition_, view_.volumes);
+  view_.volumes.merge(pool_volumes(*connection_, definition_));
 }
 
 void Host::find_covered() {

@@ -63,9 +63,8 @@ class Host {
   std::vector<zfs::Snapshot> snapshots_;  ///< of these
 };
 
-/// Adds the zvols that the definition names by libvirt's storage pools: {"zvols/web", "rpool/vms/web"}.
-void add_pool_volumes(const virt::Connection& libvirt, const std::string& xml,
-                      std::map<std::string, std::string>& volumes);
+/// The zvols that a definition names by libvirt's storage pools: {"zvols/web", "rpool/vms/web"}.
+std::map<std::string, std::string> pool_volumes(const virt::Connection& libvirt, const std::string& xml);
 
 /// What `.state/NAME` keeps of a seed, now or inside a snapshot; empty without one.
 plan::SeedDocuments read_seed(const std::string& machine, const std::optional<std::string>& snapshot);

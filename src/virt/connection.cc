@@ -138,8 +138,9 @@ std::vector<DomainInfo> Connection::list_with_pending(Details details) const {
     if (!xml) continue;
     for (const auto& disk : Definition::parse(*xml).disks()) {
       if (disk.source.empty()) continue;
-      domain.block_paths.push_back(
-          disk.type == "volume" ? volume_path(disk.source).value_or(kUnresolvedVolume + disk.source) : disk.source);
+      const bool pooled = disk.type == "volume";
+      domain.block_paths.push_back(pooled ? volume_path(disk.source).value_or(kUnresolvedVolume + disk.source)
+                                          : disk.source);
     }
   }
   return domains;

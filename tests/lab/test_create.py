@@ -69,7 +69,7 @@ def test_layout(host):
     assert host.sh(f"stat -c %a {TPM}/{uuid}") == "711"
     # As libvirt words it: with the very machine type and addresses, for a host whose libvirt would choose others.
     saved = host.read(f"{STATE}/web/domain.xml")
-    assert saved == host.xml("web", "--inactive", "--security-info")
+    assert saved.strip() == host.xml("web", "--inactive", "--security-info").strip()
     assert f"<uuid>{uuid}</uuid>" in saved and "machine='pc-q35-" in saved and "<address type='pci'" in saved
     # Nothing may start with blank variables or a blank TPM where a filesystem is not mounted.
     under = host.sh(f"mkdir /tmp/under; mount --bind / /tmp/under; lsattr -d /tmp/under{STATE}/web "
@@ -153,7 +153,7 @@ def test_encrypted_root(host):
     host.refuses("kvm-snap", "safe", "--root", "vmpool/secret", hint="zfs load-key vmpool/secret")
     host.refuses("kvm-adopt", "stranger", "--yes", "--root", "vmpool/secret", hint="zfs load-key vmpool/secret")
     host.sh("virsh dumpxml safe --inactive >/root/safe.xml; virsh undefine safe")
-    host.refuses("kvm-adopt", "safe", "--yes", "--root", "vmpool/secret", says="the encryption key of vmpool/secret",
+    host.refuses("kvm-adopt", "safe", "--yes", "--root", "vmpool/secret", says="the encryption key of 'vmpool/secret'",
                  hint="zfs load-key vmpool/secret")
     host.run("virsh", "define", "/root/safe.xml")
     host.run("zfs", "load-key", "vmpool/secret")

@@ -205,8 +205,8 @@ def test_in_the_way(host):
                "<source pool='zvols' volume='web'/><target dev='vdb' bus='virtio'/></disk>")
     host.run("virsh", "attach-device", "web-b", "/root/disk.xml", "--config")
     host.refuses("kvm-delete", "web", "--yes", says="a disk of domain 'web-b', too", hint="virsh detach-disk")
-    # A pool that cannot be looked into tells nothing.
-    host.run("virsh", "pool-destroy", "zvols")
+    # A pool that cannot be looked into tells nothing, once libvirt has forgotten what was there.
+    host.sh("virsh pool-destroy zvols; systemctl restart libvirtd")
     host.refuses("kvm-delete", "web", "--yes", says=f"whether {ROOT}/web is a disk of domain 'web-b', too, cannot be told",
                  hint="virsh pool-start")
     host.run("virsh", "detach-disk", "web-b", "vdb", "--config")

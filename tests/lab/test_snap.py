@@ -67,7 +67,9 @@ def test_snapshots_of_a_machine(host):
 
     shown = re.split(r"  +", next(line for line in table if line.startswith("@" + listed[3]["name"])))
     assert re.fullmatch(r"\d+ (s|min)", shown[1]) and re.fullmatch(r"2\.\d+M", shown[3]), shown
-    host.fill("web", mib=2)  # what only the newest holds now
+    host.fill("web", mib=2)
+    host.run("kvm-snap", "web", "snap", "newest")
+    host.fill("web", mib=2)  # what the newest alone holds now
     newest = host.run("kvm-snap", "web", "list", "--json").json[-1]
     assert newest["used_bytes"] >= 2 << 20
     shown = re.split(r"  +", host.run("kvm-snap", "web", "list").out.splitlines()[-1])
@@ -96,6 +98,7 @@ def test_snapshots_of_a_machine(host):
     host.sh("virsh destroy web; zfs destroy vmpool/elsewhere")
 
     # Deleting.
+    host.run("kvm-snap", "web", "delete", "newest", "--yes")
     host.refuses("kvm-snap", "web", "delete", "running", "--yes", says=["has clones", f"{ROOT}/copy"])
     host.refuses("kvm-snap", "web", "delete", "before-upgrade", "--yes", says="is held", hint="zfs holds")
     host.refuses("kvm-snap", "web", "delete", "before-upgrad", "--yes", hint="did you mean '@before-upgrade'?")
