@@ -37,7 +37,7 @@ VARIANTS = named(
     Command("delete --force", ["kvm-delete", "busy", "--yes", "--force"],
             lambda host: host.run("kvm-clone", "-q", "seeded", "busy", "--start"), True, 5),
     Command("delete of a family", ["kvm-delete", "mother", "child", "--yes"], make_family, True, 6),
-    Command("adopt of a lost machine", ["kvm-adopt", "lost", "--yes"], changes=1, take_back=lose,
+    Command("adopt of a lost machine", ["kvm-adopt", "lost", "--yes"], changes=0, take_back=lose,
             whole=are_machines("lost"), anew=True),
 )
 
@@ -58,7 +58,10 @@ pytestmark = pytest.mark.module_state(prepare=prepare_variants)
 
 
 def pytest_generate_tests(metafunc):
-    with_commands(metafunc, sample(metafunc, "variant", VARIANTS.values()))
+    # What changes nothing in ZFS and stands behind its commit point at once has no call to fail, and no interruption.
+    all_of_them = metafunc.function is test_killed_at_a_record
+    variants = [one for one in VARIANTS.values() if one.changes or all_of_them]
+    with_commands(metafunc, sample(metafunc, "variant", variants))
 
 
 @pytest.mark.soak

@@ -42,7 +42,7 @@ class Runner(unittest.TestCase):
     def setUp(self):
         self.tree = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.tree)
-        for directory in ("tools", "src", "tests/docs", "tests/tools", "tests/lab", "tests/fuzz", "stand-ins", "lab",
+        for directory in ("tools", "src", "tests/docs", "tests/tools", "tests/lab", "tests/fuzz", "bench", "stand-ins", "lab",
                           "build/sanitize/tests"):
             (self.tree / directory).mkdir(parents=True)
         shutil.copy(ROOT / "tools/test", self.tree / "tools/test")
