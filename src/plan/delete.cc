@@ -84,9 +84,9 @@ std::optional<Refusal> dependent_clones(const View& view, const std::vector<Mach
                  evidence, "delete those machines first (all in one command is fine), or promote one of them"};
 }
 
-/// Data disks of the machine's definition: those that are its own, and the others.
+/// Data disks of the machine's definition that are none of its zvols, and whether it has any of those.
 struct NamedDisks {
-  std::size_t own = 0;
+  bool any_own = false;
   std::vector<ForeignDisk> foreign;
 };
 
@@ -94,21 +94,19 @@ NamedDisks named_disks(const View& view, const Machine& machine, const DeleteFac
   const auto xml = facts.definitions.find(machine.name);
   if (xml == facts.definitions.end() || xml->second.empty()) return {};
   const auto definition = virt::Definition::parse(xml->second);
-  const auto disks = definition.disks();
-  const auto data = std::count_if(disks.begin(), disks.end(), [&](const virt::Disk& disk) {
-    return holds_data(disk) && disk.source != seed_path(machine.name);
-  });
   View known = {view.root, {}, {}, view.volumes};
   known.volumes.insert(facts.volumes.begin(), facts.volumes.end());
-  auto foreign = foreign_disks(known, machine, definition);
-  const auto own = static_cast<std::size_t>(data) - foreign.size();
-  return {own, std::move(foreign)};
+  std::set<std::string> named;
+  for (const auto& disk : definition.disks()) named.insert(volume_of(known, disk.source));
+  const bool any_own = std::any_of(machine.disks.begin(), machine.disks.end(),
+                                   [&](const MachineDisk& disk) { return contains(named, disk.volume.name); });
+  return {any_own, foreign_disks(known, machine, definition)};
 }
 
 /// A domain that has the machine's name and none of its disks may be another machine, which must not go along.
 std::optional<Refusal> another_domain(const View& view, const Machine& machine, const DeleteFacts& facts) {
   const auto disks = named_disks(view, machine, facts);
-  if (machine.disks.empty() || disks.own > 0 || disks.foreign.empty()) return std::nullopt;
+  if (machine.disks.empty() || disks.any_own || disks.foreign.empty()) return std::nullopt;
   std::vector<std::string> evidence;
   for (const auto& disk : disks.foreign) evidence.push_back(fmt::format("{}: {}", disk.target, disk.what));
   return Refusal{"another-domain",

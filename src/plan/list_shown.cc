@@ -18,6 +18,7 @@ namespace kld::plan {
 namespace {
 
 std::string word(bool value) { return value ? "yes" : "no"; }
+
 /// A column: its cell's text, and a number where it has one, by which it is then sorted.
 struct Field {
   const char* title;

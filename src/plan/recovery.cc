@@ -2,6 +2,9 @@
 #include "plan/recovery.h"
 
 #include <algorithm>
+#include <map>
+
+#include "virt/definition.h"
 
 namespace kld::plan {
 namespace {
@@ -84,7 +87,9 @@ AtStake at_stake(const Plan& plan, std::size_t from) {
 std::vector<std::string> made_by(const Plan& plan) {
   std::vector<std::string> names;
   for (const auto& step : plan.steps) {
-    if (const auto* filesystem = std::get_if<CreateFilesystem>(&step)) names.push_back(filesystem->name);
+    const auto* filesystem = std::get_if<CreateFilesystem>(&step);
+    if (filesystem != nullptr && filesystem->properties.contains(zfs::property::machine))
+      names.push_back(filesystem->name);
     if (const auto* volume = std::get_if<CreateVolume>(&step)) names.push_back(volume->name);
     if (const auto* copy = std::get_if<CopyDataset>(&step)) names.push_back(copy->name);
     const auto* clones = std::get_if<CloneDatasets>(&step);
@@ -100,6 +105,19 @@ std::vector<DomainName> started_by(const Plan& plan, std::size_t last) {
     if (const auto* start = std::get_if<StartDomain>(&plan.steps[i])) domains.push_back(start->domain);
   }
   return domains;
+}
+
+bool is_done(const RedefineDomain& step, const std::string& present) {
+  const auto sources = [](const virt::Definition& definition) {
+    std::map<std::string, std::string> by_target;
+    for (const auto& disk : definition.disks()) by_target[disk.target] = disk.source;
+    return by_target;
+  };
+  const auto now = virt::Definition::parse(present);
+  const auto wanted = virt::Definition::parse(step.now.xml);
+  const auto there = sources(now);
+  const auto all = sources(wanted);
+  return now.nvram() == wanted.nvram() && std::includes(there.begin(), there.end(), all.begin(), all.end());
 }
 
 std::optional<std::size_t> last_to_undo(const Plan& plan, const Progress& progress) {

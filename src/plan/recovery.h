@@ -38,11 +38,15 @@ struct AtStake {
 };
 AtStake at_stake(const Plan& plan, std::size_t from);
 
-/// Names of the datasets that it makes.
+/// Names of the machines' datasets that it makes; not of their common parent, which stays.
 std::vector<std::string> made_by(const Plan& plan);
 
 /// Domains that it had started when the step `last` was the last to begin.
 std::vector<DomainName> started_by(const Plan& plan, std::size_t last);
+
+/// True when a domain that is defined by `present` has what this step gives it: the places of its disks and firmware
+/// variables. All else may have been edited since, and stays.
+bool is_done(const RedefineDomain& step, const std::string& present);
 
 /// The last step that may have run before the commit point; none: nothing was done.
 std::optional<std::size_t> last_to_undo(const Plan& plan, const Progress& progress);

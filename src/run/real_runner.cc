@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cstdlib>
 #include <future>
-#include <map>
 #include <thread>
 
 #include "base/process.h"
@@ -40,19 +39,6 @@ bool is_gone(const virt::Connection& libvirt, const plan::DomainName& domain) {
 Error in_use(const std::string& name) {
   return Error(fmt::format("machine '{}' was started meanwhile: it may be in use", name),
                fmt::format("shut it down, then run 'kld recover': virsh shutdown {}", name));
-}
-
-/// All that another definition of a machine changes: where its disks and firmware variables lie.
-bool has_layout_of(const virt::Definition& present, const plan::DomainDefinition& wanted) {
-  const auto definition = virt::Definition::parse(wanted.xml);
-  const auto sources = [](const virt::Definition& one) {
-    std::map<std::string, std::string> by_target;
-    for (const auto& disk : one.disks()) by_target[disk.target] = disk.source;
-    return by_target;
-  };
-  const auto now = sources(present);
-  const auto all = sources(definition);
-  return present.nvram() == definition.nvram() && std::includes(now.begin(), now.end(), all.begin(), all.end());
 }
 
 /// Mount points one by one, a pool by its name.
@@ -292,8 +278,7 @@ void RealRunner::act(const plan::RedefineDomain& step) {
     }
   }
   // What was edited since it was done stays.
-  if (known && recovering_ && has_layout_of(virt::Definition::parse(libvirt().inactive_xml(known->uuid)), step.now))
-    return;
+  if (known && recovering_ && plan::is_done(step, libvirt().inactive_xml(known->uuid))) return;
   libvirt().define(step.now.xml, step.validate);
   definitions_to_disk();
 }

@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "unit/plan/builders.h"
+
 namespace kld::plan {
 namespace {
 
@@ -118,13 +120,25 @@ TEST(Recovery, AFinishedPlanDoesWithoutAStart) {
 }
 
 TEST(Recovery, KnowsWhatAPlanMadeAndStarted) {
-  const Plan clone = plan({CreateFilesystem{"a", {}}, CreateVolume{"b", 1, {}}, CopyDataset{"s@x", "c", {}},
-                           CloneDatasets{{{"s@x", "d", {}}, {"s@x", "e", {}}}}, kStart, kStart},
-                          4);
+  const Plan clone = plan(
+      {CreateFilesystem{".state", {}}, CreateFilesystem{"a", {{zfs::property::machine, "m"}}}, CreateVolume{"b", 1, {}},
+       CopyDataset{"s@x", "c", {}}, CloneDatasets{{{"s@x", "d", {}}, {"s@x", "e", {}}}}, kStart, kStart},
+      5);
   EXPECT_EQ(made_by(clone), (std::vector<std::string>{"a", "b", "c", "d", "e"}));
-  EXPECT_TRUE(started_by(clone, 3).empty());
-  EXPECT_EQ(started_by(clone, 4).size(), 1U);
+  EXPECT_TRUE(started_by(clone, 4).empty());
+  EXPECT_EQ(started_by(clone, 5).size(), 1U);
   EXPECT_EQ(started_by(clone, 9).size(), 2U);
+}
+
+TEST(Recovery, ARedefinitionIsDoneWhenDisksAndVariablesLieThere) {
+  const auto xml = [](const std::vector<std::string>& disks) { return test::definition("web", disks); };
+  const RedefineDomain step{{"web", "u", xml({"/dev/zvol/p/web"})}, {"web", "u", xml({"/dev/zvol/p/old"})}, true};
+  EXPECT_TRUE(is_done(step, step.now.xml));
+  EXPECT_FALSE(is_done(step, step.before.xml));
+  EXPECT_TRUE(is_done(step, xml({"/dev/zvol/p/web", "/srv/more.raw"}))) << "edited since";
+  auto elsewhere = virt::Definition::parse(step.now.xml);
+  elsewhere.set_nvram("/elsewhere");
+  EXPECT_FALSE(is_done(step, elsewhere.xml()));
 }
 
 TEST(Recovery, AHostThatStartedAnewRunsAndMountsWhatItWants) {
