@@ -8,7 +8,7 @@
 debian_stage() { echo "debian-$( (packages lab-host bench && recipe debian) | hash_of)"; }
 guest_stage() { echo "guest-$( (packages guest && recipe guest) | hash_of)"; }
 lab_stage() {
-  echo "lab-$( (debian_stage && guest_stage && recipe host && cat "$lab/machine.sh" &&
+  echo "lab-$( (debian_stage && guest_stage && recipe host && cat "$lab/machine.sh" && echo "$cpus" &&
     qemu-system-x86_64 --version) | hash_of)"
 }
 

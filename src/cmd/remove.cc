@@ -40,7 +40,7 @@ plan::DeleteFacts look(const run::Host& host, const plan::DeleteRequest& request
     for (const auto& dataset : machine->datasets()) {
       add(dataset.name);
       if (dataset.origin.empty()) continue;
-      const std::string origin = dataset.origin.substr(0, dataset.origin.find('@'));
+      const std::string origin = zfs::dataset_of(dataset.origin);
       add(origin);
       // Of the machine that it belongs to, all: that one's snapshots are whole or not there.
       const auto owner = machines.find(plan::owner_of(host.view(), origin));

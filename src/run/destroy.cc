@@ -43,7 +43,7 @@ void destroy_naming_holder(const std::string& dataset) {
 /// Of these snapshots, those that nothing was cloned from.
 std::vector<std::string> without_clones(const std::vector<std::string>& names) {
   std::vector<std::string> datasets;
-  for (const auto& name : names) datasets.push_back(name.substr(0, name.find('@')));
+  for (const auto& name : names) datasets.push_back(zfs::dataset_of(name));
   std::vector<std::string> result;
   for (const auto& snapshot : zfs::list_snapshots(datasets, false)) {
     if (snapshot.clones.empty() && std::find(names.begin(), names.end(), snapshot.name) != names.end())

@@ -42,7 +42,8 @@ std::string Snapshot::property(const std::string& name_of) const {
   return found == user.end() ? std::string() : found->second;
 }
 
-std::string Snapshot::dataset() const { return name.substr(0, name.find('@')); }
+std::string dataset_of(const std::string& snapshot) { return snapshot.substr(0, snapshot.find('@')); }
+std::string Snapshot::dataset() const { return dataset_of(name); }
 std::string Snapshot::short_name() const {
   const auto at = name.find('@');
   return at == std::string::npos ? std::string() : name.substr(at + 1);

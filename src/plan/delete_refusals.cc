@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "plan/delete_refusals.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+namespace kld::plan {
+namespace {
+
+bool contains(const std::set<std::string>& set, const std::string& entry) { return set.find(entry) != set.end(); }
+
+/// Snapshots of `dataset` that a promote of a clone of `origin` would move: the origin and all older.
+std::vector<std::string> moved_by_promote(const std::string& origin, const std::vector<zfs::Snapshot>& snapshots) {
+  const auto at = std::find_if(snapshots.begin(), snapshots.end(), [&](const auto& s) { return s.name == origin; });
+  std::vector<std::string> moved;
+  if (at == snapshots.end()) return moved;
+  for (const auto& snapshot : snapshots) {
+    if (snapshot.dataset() == at->dataset() && snapshot.createtxg <= at->createtxg) moved.push_back(snapshot.name);
+  }
+  return moved;
+}
+
+/// Data disks of the machine's definition that are none of its zvols, and whether it has any of those.
+struct NamedDisks {
+  bool any_own = false;
+  std::vector<ForeignDisk> foreign;
+};
+
+NamedDisks named_disks(const View& view, const Machine& machine, const DeleteFacts& facts) {
+  const auto xml = facts.definitions.find(machine.name);
+  if (xml == facts.definitions.end() || xml->second.empty()) return {};
+  const auto definition = virt::Definition::parse(xml->second);
+  View known = {view.root, {}, {}, view.volumes};
+  known.volumes.insert(facts.volumes.begin(), facts.volumes.end());
+  std::set<std::string> named;
+  for (const auto& disk : definition.disks()) named.insert(volume_of(known, disk.source));
+  const bool any_own = std::any_of(machine.disks.begin(), machine.disks.end(),
+                                   [&](const MachineDisk& disk) { return contains(named, disk.volume.name); });
+  return {any_own, foreign_disks(known, machine, definition)};
+}
+
+/// A domain that has the machine's name and none of its disks may be another machine, which must not go along.
+std::optional<Refusal> another_domain(const View& view, const Machine& machine, const DeleteFacts& facts) {
+  const auto disks = named_disks(view, machine, facts);
+  if (machine.disks.empty() || disks.any_own || disks.foreign.empty()) return std::nullopt;
+  std::vector<std::string> evidence;
+  for (const auto& disk : disks.foreign) evidence.push_back(fmt::format("{}: {}", disk.target, disk.what));
+  return Refusal{"another-domain",
+                 fmt::format("domain '{}' has none of the disks of machine '{}'", machine.name, machine.name),
+                 std::move(evidence),
+                 fmt::format("if it is another machine, give it another name: virsh domrename {} NEW; if not, give it "
+                             "its disks back",
+                             machine.name)};
+}
+
+std::optional<Refusal> shared_disk(const View& view, const Machine& machine, const std::string& volume) {
+  for (const auto& domain : view.domains) {
+    if (domain.name == machine.name) continue;
+    for (const auto& path : domain.block_paths) {
+      if (volume_of(view, path) == volume) {
+        const auto also_live = virt::is_active(domain.state) ? " (and --live, as it runs)" : "";
+        return Refusal{"shared-disk",
+                       fmt::format("{} is a disk of domain '{}', too", volume, domain.name),
+                       {path},
+                       fmt::format("detach it there first: 'virsh domblklist {0} --inactive' shows its TARGET for "
+                                   "virsh detach-disk {0} TARGET --config{1}",
+                                   domain.name, also_live)};
+      }
+      if (may_be_volume(path, volume)) {
+        return Refusal{"shared-disk",
+                       fmt::format("whether {} is a disk of domain '{}', too, cannot be told", volume, domain.name),
+                       {fmt::format("{}: libvirt cannot look into that storage pool", path)},
+                       "activate it: virsh pool-start POOL; or refresh it: virsh pool-refresh POOL"};
+      }
+    }
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::vector<ForeignDisk> foreign_disks_of(const View& view, const Machine& machine, const DeleteFacts& facts) {
+  return named_disks(view, machine, facts).foreign;
+}
+
+std::optional<Refusal> not_deletable(const View& view, const Machine& machine, const DeleteRequest& request,
+                                     const DeleteFacts& facts) {
+  const auto jobs = facts.block_jobs.find(machine.name);
+  if (auto refusal = foreign_state(machine, jobs == facts.block_jobs.end() ? std::vector<std::string>() : jobs->second,
+                                   request.discard_saved)) {
+    return refusal;
+  }
+  if (machine.active() && !request.force) {
+    return Refusal{"running",
+                   fmt::format("machine '{}' is {}", machine.name, virt::to_string(machine.domain->state)),
+                   {},
+                   fmt::format("shut it down first ('virsh shutdown {}'), or stop it with --force", machine.name)};
+  }
+  if (const auto holders = facts.holders.find(machine.name);
+      holders != facts.holders.end() && !holders->second.empty()) {
+    // Before it is stopped: found out behind that, the machine would have been stopped for nothing.
+    return Refusal{"in-use", fmt::format("a disk of machine '{}' is open elsewhere", machine.name), holders->second,
+                   "end that program, or wait until it is done"};
+  }
+  if (auto refusal = another_domain(view, machine, facts)) return refusal;
+  for (const auto& disk : machine.disks) {
+    if (auto refusal = shared_disk(view, machine, disk.volume.name)) return refusal;
+  }
+  for (const auto& dataset : view.datasets) {
+    const bool foreign = machine.state && zfs::is_below(dataset.name, machine.state->name) &&
+                         (!machine.tpm || dataset.name != machine.tpm->name);
+    if (!foreign) continue;
+    return Refusal{
+        "foreign-dataset",
+        fmt::format("{} lies below the state of machine '{}' and is not part of it", dataset.name, machine.name),
+        {},
+        fmt::format("move it away first: zfs rename {} ...", dataset.name)};
+  }
+  for (const auto& snapshot : facts.snapshots) {
+    const auto datasets = machine.datasets();
+    const bool own =
+        std::any_of(datasets.begin(), datasets.end(), [&](const auto& d) { return d.name == snapshot.dataset(); });
+    if (own && snapshot.holds > 0) {
+      return Refusal{"held",
+                     fmt::format("snapshot '{}' is held", snapshot.name),
+                     {},
+                     fmt::format("see by what with 'zfs holds {}', and end that first", snapshot.name)};
+    }
+  }
+  return std::nullopt;
+}
+
+std::optional<Refusal> dependent_clones(const View& view, const std::vector<Machine>& machines,
+                                        const std::set<std::string>& doomed, const DeleteFacts& facts) {
+  std::vector<zfs::Dataset> clones;
+  std::set<std::string> volumes;
+  for (const auto& machine : machines) {
+    for (const auto& disk : machine.disks) volumes.insert(disk.volume.name);
+  }
+  for (const auto& dataset : facts.origins) {
+    if (!dataset.origin.empty() && contains(doomed, zfs::dataset_of(dataset.origin)) &&
+        !contains(doomed, dataset.name)) {
+      clones.push_back(dataset);
+    }
+  }
+  if (clones.empty()) return std::nullopt;
+  std::stable_partition(clones.begin(), clones.end(),
+                        [&](const auto& c) { return contains(volumes, zfs::dataset_of(c.origin)); });
+  std::set<std::string> told;
+  std::vector<std::string> evidence;
+  for (const auto& clone : clones) {
+    const std::string owner = owner_of(view, clone.name);
+    if (!contains(volumes, zfs::dataset_of(clone.origin)) && contains(told, owner)) continue;
+    told.insert(owner);
+    evidence.push_back(fmt::format("{}{} (from {})", clone.name,
+                                   owner.empty() ? "" : fmt::format(", machine '{}',", owner), clone.origin));
+  }
+  for (const auto& clone : clones) {
+    if (!contains(volumes, zfs::dataset_of(clone.origin))) continue;
+    const auto moved = moved_by_promote(clone.origin, facts.snapshots);
+    std::vector<std::string> siblings;
+    for (const auto& other : clones) {
+      const bool hangs_on_moved = std::find(moved.begin(), moved.end(), other.origin) != moved.end();
+      if (other.name != clone.name && hangs_on_moved) siblings.push_back(other.name);
+    }
+    evidence.push_back(
+        fmt::format("'zfs promote {}' would move to it: {}{}", clone.name, fmt::join(moved, ", "),
+                    siblings.empty() ? "" : fmt::format("; {} would then hang on it", fmt::join(siblings, ", "))));
+  }
+  std::vector<std::string> names;
+  for (const auto& machine : machines) names.push_back("'" + machine.name + "'");
+  return Refusal{"dependent-clones",
+                 fmt::format("{} {} machines cloned from {}", fmt::join(names, ", "),
+                             names.size() == 1 ? "has" : "have", names.size() == 1 ? "it" : "them"),
+                 evidence, "delete those machines first (all in one command is fine), or promote one of them"};
+}
+
+}  // namespace kld::plan

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// Why machines cannot be deleted.
+#pragma once
+
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "plan/delete.h"
+#include "plan/whole.h"
+
+namespace kld::plan {
+
+/// What is wrong with this machine alone: its state, who else uses its disks, what is not its own.
+std::optional<Refusal> not_deletable(const View& view, const Machine& machine, const DeleteRequest& request,
+                                     const DeleteFacts& facts);
+/// Who outside of `doomed`, the datasets of `machines`, was cloned from it. State filesystems follow their disks and
+/// are told only when alone.
+std::optional<Refusal> dependent_clones(const View& view, const std::vector<Machine>& machines,
+                                        const std::set<std::string>& doomed, const DeleteFacts& facts);
+/// Data disks that the machine's definition names and that are none of its zvols: they stay.
+std::vector<ForeignDisk> foreign_disks_of(const View& view, const Machine& machine, const DeleteFacts& facts);
+
+}  // namespace kld::plan
