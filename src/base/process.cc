@@ -133,6 +133,7 @@ ProcessResult run_process(const Argv& wanted, const ProcessOptions& options) {
   out.close_write();
   err.close_write();
   ::fcntl(in.write_end, F_SETFL, O_NONBLOCK);
+  if (options.on_start) options.on_start();
 
   ProcessResult result;
   const auto collect = [&](std::string_view piece) { result.out.append(piece); };

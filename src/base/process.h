@@ -25,6 +25,8 @@ struct ProcessOptions {
   int output_fd = -1;
   /// Further descriptors that stay open in it, under the same numbers.
   std::vector<int> kept_fds = {};
+  /// Called when it has been started.
+  std::function<void()> on_start = {};
   /// Called with each piece of standard output as it comes (which is then not collected).
   std::function<void(std::string_view)> on_output;
   /// Asked a few times a second; true ends the process and throws Interrupted.

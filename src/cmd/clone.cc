@@ -9,6 +9,8 @@
 #include "base/name.h"
 #include "cli/flags.h"
 #include "cmd/commands.h"
+#include "plan/clone_source.h"
+#include "zfs/change.h"
 #include "zfs/dataset.h"
 
 namespace kld::cmd {
@@ -62,6 +64,16 @@ std::vector<std::string> going(const plan::Machine& machine, const std::vector<z
   return {candidate};
 }
 
+/// nullopt when there is no snapshot to clone again.
+std::optional<std::uint64_t> written(const plan::Machine& machine, const plan::CloneFacts& facts) {
+  const auto all = plan::machine_snapshots(machine, facts.snapshots);
+  const auto* candidate = plan::reuse_candidate(machine, facts, all);
+  if (candidate == nullptr) return std::nullopt;
+  std::vector<std::string> datasets;
+  for (const auto& dataset : machine.datasets()) datasets.push_back(dataset.name);
+  return zfs::written_since(datasets, candidate->name);
+}
+
 plan::CloneFacts look(const run::Host& host, const plan::CloneRequest& request, UnixTime now,
                       run::SnapshotClaims& claims) {
   plan::CloneFacts facts;
@@ -74,6 +86,7 @@ plan::CloneFacts look(const run::Host& host, const plan::CloneRequest& request, 
   std::optional<std::string> snapshot;
   if (request.snapshot) snapshot = request.snapshot->substr(request.snapshot->find('@') + 1);
   facts.going = going(*machine, facts.snapshots, snapshot, claims);
+  if (!snapshot) facts.written = written(*machine, facts);
   if (snapshot && !snapshot_name_problem(*snapshot))
     facts.snapshot_definition = run::read_snapshot_definition(machine->name, *snapshot);
   if (!snapshot || !snapshot_name_problem(*snapshot)) facts.seed = run::read_seed(machine->name, snapshot);
@@ -88,7 +101,7 @@ void run_clone(cli::Context& context, const Flags& flags) {
   const auto request = make_request(flags);
   std::map<std::string, run::Lock> locks = {{request.source, run::Lock::shared}};
   for (const auto& target : request.targets) locks[target] = run::Lock::exclusive;
-  run::Look wanted{.sync_first = true,
+  run::Look wanted{.sync = !request.snapshot,
                    .snapshots_of = request.source,
                    .definition_of = request.source,
                    .shallow = true,

@@ -33,8 +33,10 @@ struct CloneFacts {
   std::string snapshot_definition;       ///< domain.xml inside the named snapshot; empty: not there
   SeedDocuments seed;                    ///< the source's seed (of the snapshot, when one is named); empty: none
   std::vector<std::string> taken;        ///< snapshot names the source has
-  std::vector<zfs::Snapshot> snapshots;  ///< the source's, with sizes; read when reuse or a named one is possible
-  std::vector<std::string> going;        ///< of these, names that another command is destroying
+  std::vector<zfs::Snapshot> snapshots;  ///< the source's
+  /// Bytes written to the source since the snapshot that is a candidate for reuse, asked behind a sync; nullopt: none.
+  std::optional<std::uint64_t> written;
+  std::vector<std::string> going;  ///< of these, names that another command is destroying
   std::vector<std::string> block_jobs;
   std::vector<std::string> taken_paths;  ///< of the paths the clones would use, those that exist already
   std::optional<zfs::Pool> pool;         ///< read for a full copy

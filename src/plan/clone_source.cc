@@ -17,18 +17,18 @@ bool contains(const std::vector<std::string>& list, const std::string& entry) {
 
 }  // namespace
 
-const MachineSnapshot* reusable_snapshot(const Machine& machine, const CloneFacts& facts,
-                                         const std::vector<MachineSnapshot>& all) {
+const MachineSnapshot* reuse_candidate(const Machine& machine, const CloneFacts& facts,
+                                       const std::vector<MachineSnapshot>& all) {
   if (machine.active() || consistency(machine) != "offline") return nullptr;
   if (!facts.definitions.saved_exists || facts.definitions.saved != facts.definitions.current) return nullptr;
   const auto* newest = newest_for_clones(all);
   if (newest == nullptr || !newest->missing.empty() || newest->consistency != "offline") return nullptr;
-  if (contains(facts.going, newest->name)) return nullptr;
-  // What came after it is the sum of what each later snapshot and the present wrote.
-  std::uint64_t written = 0;
-  for (const auto& dataset : machine.datasets()) written += dataset.written;
-  for (auto later = all.rbegin(); &*later != newest; ++later) written += later->written;
-  return written == 0 ? newest : nullptr;
+  return contains(facts.going, newest->name) ? nullptr : newest;
+}
+
+const MachineSnapshot* reusable_snapshot(const Machine& machine, const CloneFacts& facts,
+                                         const std::vector<MachineSnapshot>& all) {
+  return facts.written == 0U ? reuse_candidate(machine, facts, all) : nullptr;
 }
 
 std::variant<CloneSource, Refusal> source_from_snapshot(const Machine& machine, const CloneRequest& request,

@@ -26,7 +26,11 @@ struct CloneSource {
   bool live = true;  ///< the definition is what libvirt says now
 };
 
-/// The newest @clone- when it is still the machine's present state: shut off, nothing written since on any dataset.
+/// The newest @clone- of a machine that is shut off and defined as it was then: its present state, should nothing have
+/// been written since.
+const MachineSnapshot* reuse_candidate(const Machine& machine, const CloneFacts& facts,
+                                       const std::vector<MachineSnapshot>& all);
+/// That, when nothing was written since on any dataset.
 const MachineSnapshot* reusable_snapshot(const Machine& machine, const CloneFacts& facts,
                                          const std::vector<MachineSnapshot>& all);
 

@@ -27,7 +27,9 @@ using namespace std::chrono_literals;
 /// every machine; what else it has is listed when asked for.
 std::vector<std::string> shallow_names(const Root& root, const Look& wanted) {
   std::vector<std::string> names = {root.dataset};
-  for (const auto& machine : wanted.machines) names.push_back(plan::state_dataset(root.dataset, machine));
+  for (const auto& machine : wanted.machines) {
+    if (machine != wanted.snapshots_of) names.push_back(plan::state_dataset(root.dataset, machine));
+  }
   if (wanted.snapshots_of.empty()) return names;
   names.push_back(plan::disk_dataset(root.dataset, wanted.snapshots_of, plan::kFirstDisk));
   names.push_back(plan::state_dataset(root.dataset, wanted.snapshots_of));
@@ -36,11 +38,12 @@ std::vector<std::string> shallow_names(const Root& root, const Look& wanted) {
 }
 
 /// `listed`: the names whose snapshots are in it.
-zfs::Listing list_wanted(const Root& root, const Look& wanted, std::vector<std::string>& listed) {
-  if (!wanted.shallow) return {zfs::list_datasets(root.dataset).value_or(std::vector<zfs::Dataset>()), {}};
+zfs::Listing list_wanted(const Root& root, const Look& wanted, std::vector<std::string>& listed,
+                         const std::function<void()>& on_start) {
+  if (!wanted.shallow) return {zfs::list_datasets(root.dataset, on_start).value_or(std::vector<zfs::Dataset>()), {}};
   const auto names = shallow_names(root, wanted);
   if (!wanted.snapshots_of.empty()) listed = names;
-  return zfs::list_shallow(names, !wanted.snapshots_of.empty());
+  return zfs::list_shallow(names, !wanted.snapshots_of.empty(), on_start);
 }
 
 /// Filesystems directly below the root that are not the layout's own.
@@ -54,8 +57,9 @@ std::vector<std::string> folders(const std::string& root, const std::vector<zfs:
   return names;
 }
 
-zfs::Listing list_root(const Root& root, const Look& wanted, std::vector<std::string>& listed) {
-  auto listing = list_wanted(root, wanted, listed);
+zfs::Listing list_root(const Root& root, const Look& wanted, std::vector<std::string>& listed,
+                       const std::function<void()>& on_start) {
+  auto listing = list_wanted(root, wanted, listed, on_start);
   auto& datasets = listing.datasets;
   if (datasets.empty() || datasets.front().name != root.dataset) {
     throw Refused({"root-missing",
@@ -93,10 +97,20 @@ std::string in_snapshot(const std::string& machine, const std::string& snapshot,
 Host Host::look(const Root& root, const std::string& uri, const Look& wanted) {
   Host host;
   host.view_.root = root.dataset;
+  std::promise<void> promise;
+  const auto listing_runs = promise.get_future();
   auto looking = std::async(std::launch::async, [&] {
-    if (wanted.sync_first && zfs::exists(root.dataset)) zfs::sync(zfs::pool_of(root.dataset));
-    return list_root(root, wanted, host.listed_);
+    auto runs = std::move(promise);  // kept or broken at the end of this
+    return list_root(root, wanted, host.listed_, [&] { runs.set_value(); });
   });
+  // It takes longest. Loading libvirt beside it keeps a processor busy and would hold up its start.
+  listing_runs.wait();
+  std::future<void> syncing;
+  if (wanted.sync) {
+    syncing = std::async(std::launch::async, [&] {
+      if (zfs::exists(root.dataset)) zfs::sync(zfs::pool_of(root.dataset));
+    });
+  }
   std::exception_ptr libvirt_problem;
   try {
     host.connection_ = std::make_unique<virt::Connection>(virt::Connection::open(uri));
@@ -107,6 +121,7 @@ Host Host::look(const Root& root, const std::string& uri, const Look& wanted) {
     libvirt_problem = std::current_exception();
   }
   auto listing = looking.get();
+  if (syncing.valid()) syncing.get();
   host.view_.datasets = std::move(listing.datasets);
   host.snapshots_ = std::move(listing.snapshots);
   host.find_covered();

@@ -21,7 +21,7 @@ namespace kld::run {
 
 /// What to look at beyond datasets and domains.
 struct Look {
-  bool sync_first = false;  ///< wait until what was written is accounted for
+  bool sync = false;  ///< wait, too, until what was written before is accounted for; the listing may be older
   /// With `shallow`: a machine whose snapshots will be asked for, listed in the same call.
   std::string snapshots_of = {};
   std::string definition_of = {};  ///< a machine whose definition will be asked for, read while ZFS lists

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,9 @@ void rename(const std::string& from, const std::string& to);
 bool exists(const std::string& name);
 /// Waits until everything written so far is on disk and accounted for.
 void sync(const std::string& pool);
+/// Bytes written to the datasets, together, since they were snapshotted by this name (the part behind '@'), whatever
+/// snapshots were taken since. True for what was synced before. nullopt when ZFS cannot tell: a snapshot is gone.
+std::optional<std::uint64_t> written_since(const std::vector<std::string>& datasets, const std::string& snapshot);
 /// Sets local properties; an empty value inherits instead. User properties and native ones, by `zfs set`/`zfs inherit`.
 void set_properties(const std::string& name, const Properties& properties);
 struct CopyOptions {

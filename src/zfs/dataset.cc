@@ -75,18 +75,20 @@ struct Found {
 };
 
 Found list(const std::string& types, const std::string& wanted, const std::vector<std::string>& options,
-           const std::vector<std::string>& names) {
+           const std::vector<std::string>& names, const std::function<void()>& on_start) {
   Argv argv = {"zfs", "list", "-Hp", "-t", types, "-o", wanted};
   argv.insert(argv.end(), options.begin(), options.end());
   argv.insert(argv.end(), names.begin(), names.end());
-  auto result = run_process(argv);
+  ProcessOptions how;
+  how.on_start = on_start;
+  auto result = run_process(argv, how);
   const bool all = result.status == 0;
   if (all || is_missing(result)) return {std::move(result.out), all};
   fail(fmt::format("cannot list '{}'", names.front()), result);
 }
 
-Found list_all(const std::vector<std::string>& names) {
-  return list("filesystem,volume", dataset_columns(), {"-r"}, names);
+Found list_all(const std::vector<std::string>& names, const std::function<void()>& on_start = nullptr) {
+  return list("filesystem,volume", dataset_columns(), {"-r"}, names, on_start);
 }
 
 /// -d 1 reaches a filesystem's children, too: `.state/web` would bring in the snapshots of `.state/web/tpm` twice.
@@ -99,8 +101,8 @@ void keep_own(std::vector<Snapshot>& snapshots, const std::vector<std::string>& 
 
 }  // namespace
 
-std::optional<std::vector<Dataset>> list_datasets(const std::string& root) {
-  const auto found = list_all({root});
+std::optional<std::vector<Dataset>> list_datasets(const std::string& root, const std::function<void()>& on_start) {
+  const auto found = list_all({root}, on_start);
   return found.all ? std::optional(parse_datasets(found.text)) : std::nullopt;
 }
 
@@ -112,12 +114,12 @@ std::vector<Dataset> list_below(const std::vector<std::string>& datasets) {
   return found;
 }
 
-Listing list_shallow(const std::vector<std::string>& datasets, bool snapshots) {
+Listing list_shallow(const std::vector<std::string>& datasets, bool snapshots, const std::function<void()>& on_start) {
   if (!snapshots) {
-    const auto found = list("filesystem,volume", dataset_columns(), {"-d", "1"}, datasets);
+    const auto found = list("filesystem,volume", dataset_columns(), {"-d", "1"}, datasets, on_start);
     return {parse_datasets(found.text), {}};
   }
-  const auto found = list("filesystem,volume,snapshot", mixed_columns(), {"-d", "1"}, datasets);
+  const auto found = list("filesystem,volume,snapshot", mixed_columns(), {"-d", "1"}, datasets, on_start);
   auto listing = parse_listing(found.text);
   keep_own(listing.snapshots, datasets);
   return listing;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -81,8 +82,10 @@ std::string dataset_of(const std::string& snapshot);
 std::string parent_of(std::string_view dataset);
 bool is_below(std::string_view dataset, std::string_view ancestor);
 
-/// All filesystems and volumes at and below `root`, one `zfs list`; nullopt when there is no such dataset.
-std::optional<std::vector<Dataset>> list_datasets(const std::string& root);
+/// All filesystems and volumes at and below `root`, one `zfs list`; nullopt when there is no such dataset. `on_start`
+/// is called when the tool runs.
+std::optional<std::vector<Dataset>> list_datasets(const std::string& root,
+                                                  const std::function<void()>& on_start = nullptr);
 /// The same below each of these, which are left out.
 std::vector<Dataset> list_below(const std::vector<std::string>& datasets);
 /// Datasets and their snapshots, from one `zfs list`.
@@ -91,7 +94,8 @@ struct Listing {
   std::vector<Snapshot> snapshots;  ///< oldest first, with sizes
 };
 /// Those of these datasets that exist, with their direct children; `snapshots`: and with their own snapshots.
-Listing list_shallow(const std::vector<std::string>& datasets, bool snapshots);
+Listing list_shallow(const std::vector<std::string>& datasets, bool snapshots,
+                     const std::function<void()>& on_start = nullptr);
 /// Volumes and filesystems with their `origin` in the whole pool: who depends on a snapshot may lie anywhere in it.
 std::vector<Dataset> list_origins(const std::string& pool);
 /// Snapshots of exactly these datasets, oldest first; of one that does not exist, none. `sizes` asks for used,
