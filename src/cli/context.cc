@@ -214,6 +214,7 @@ void Context::confirm(const Proposal& proposal) const {
 void Context::execute(const plan::Plan& plan, const run::Host& host, const Proposal& proposal, const run::Locks& held) {
   run::RealRunner runner(&host.libvirt(), progress_bar(!common.quiet && !common.json), run::interrupted);
   runner.give_locks(held.descriptors());
+  runner.warn_with([this](const std::string& text) { warn(text); });
   // While undoing, an interruption that is already asked for must not stop the undo.
   auto seen = watch();
   auto journal = run::Journal::open(plan);

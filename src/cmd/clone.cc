@@ -86,7 +86,7 @@ plan::CloneFacts look(const run::Host& host, const plan::CloneRequest& request, 
   std::optional<std::string> snapshot;
   if (request.snapshot) snapshot = request.snapshot->substr(request.snapshot->find('@') + 1);
   facts.going = going(*machine, facts.snapshots, snapshot, claims);
-  if (!snapshot) facts.written = written(*machine, facts);
+  if (host.synced()) facts.written = written(*machine, facts);
   if (snapshot && !snapshot_name_problem(*snapshot))
     facts.snapshot_definition = run::read_snapshot_definition(machine->name, *snapshot);
   if (!snapshot || !snapshot_name_problem(*snapshot)) facts.seed = run::read_seed(machine->name, snapshot);

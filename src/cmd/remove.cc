@@ -9,8 +9,10 @@
 #include "cmd/commands.h"
 #include "plan/delete.h"
 #include "plan/snapshot.h"
+#include "virt/definition.h"
 #include "zfs/dataset.h"
 #include "zfs/device.h"
+#include "zfs/mount.h"
 
 namespace kld::cmd {
 namespace {
@@ -53,6 +55,13 @@ plan::DeleteFacts look(const run::Host& host, const plan::DeleteRequest& request
     facts.block_jobs[name] = host.block_jobs(*machine);
     if (machine->active()) facts.holders[name] = other_holders(*machine);
   }
+  for (const auto& domain : host.view().domains) {
+    if (facts.definitions.contains(domain.name)) continue;
+    const auto xml = host.libvirt().inactive_xml_if_any(domain.uuid);
+    const auto nvram = xml ? virt::Definition::parse(*xml).nvram() : std::nullopt;
+    if (nvram) facts.nvrams[domain.name] = *nvram;
+  }
+  facts.mounts = zfs::mounts();
   facts.snapshots = zfs::list_snapshots(datasets, false);
   // Those on origins that others are about to clone are left alone; the rest is kept from being cloned.
   std::erase_if(facts.snapshots, [&](const zfs::Snapshot& snapshot) {

@@ -229,6 +229,8 @@ Result plan_clone(const View& view, const CloneRequest& request, const CloneFact
         machine->name));
   }
   if (source.take) {
+    const auto held = warn_of_holders(*machine);
+    plan.warnings.insert(plan.warnings.end(), held.begin(), held.end());
     if (auto save = save_definition(*machine, facts.definitions)) plan.steps.push_back(*save);
     plan.steps.emplace_back(snapshot_all(*machine, source.snapshot, "clone", fresh.op));
   }

@@ -94,8 +94,11 @@ Doom describe_deletion(const View& view, const DeleteRequest& request, const Del
     const auto machine = find_machine(view, name);
     if (!machine) continue;
     machines.push_back(*machine);
+    const bool elsewhere = !machine->domain && find_domain(view, name) != nullptr;
     doom.lines.push_back(fmt::format("machine '{}' ({})", name,
-                                     machine->domain ? virt::to_string(machine->domain->state) : "no domain"));
+                                     machine->domain ? virt::to_string(machine->domain->state)
+                                     : elsewhere     ? "but not the domain of this name, whose disks lie elsewhere"
+                                                     : "no domain"));
     for (const auto& dataset : machine->datasets()) {
       const auto count = std::count_if(facts.snapshots.begin(), facts.snapshots.end(),
                                        [&](const auto& s) { return s.dataset() == dataset.name; });
@@ -123,6 +126,13 @@ Result plan_delete(const View& view, const DeleteRequest& request, const DeleteF
     machines.push_back(std::move(*machine));
   }
   const auto doomed = datasets_of(machines);
+  std::set<std::string> undefined;
+  for (const auto& machine : machines) {
+    if (machine.domain) undefined.insert(machine.domain->uuid);
+  }
+  for (const auto& machine : machines) {
+    if (auto refusal = needed_state(view, machine, undefined, facts)) return *refusal;
+  }
   if (auto refusal = dependent_clones(view, machines, doomed, facts)) return *refusal;
 
   Plan plan{"delete", fresh.op, {}, {}, 0, {}};

@@ -85,6 +85,37 @@ std::vector<ForeignDisk> foreign_disks_of(const View& view, const Machine& machi
   return named_disks(view, machine, facts).foreign;
 }
 
+std::optional<Refusal> needed_state(const View& view, const Machine& machine, const std::set<std::string>& undefined,
+                                    const DeleteFacts& facts) {
+  // Of a copy under another root the machine itself may be here, with its own state at the same place.
+  const auto lies_at = [&](const std::string& directory, const std::string& dataset) {
+    const auto there = facts.mounts.find(directory);
+    return there == facts.mounts.end() || there->second == dataset;
+  };
+  const auto directory = state_directory(machine.name);
+  const bool has_state = machine.state && lies_at(directory, machine.state->name);
+  for (const auto& domain : view.domains) {
+    if (contains(undefined, domain.uuid)) continue;
+    std::vector<std::string> evidence;
+    const auto tpm = tpm_directory(domain.uuid);
+    if (machine.tpm && machine.tpm->mountpoint == tpm && lies_at(tpm, machine.tpm->name))
+      evidence.push_back(fmt::format("its TPM: {}", machine.tpm->name));
+    const auto nvram = facts.nvrams.find(domain.name);
+    if (has_state && nvram != facts.nvrams.end() && nvram->second.starts_with(directory + "/"))
+      evidence.push_back(fmt::format("its firmware variables: {}", nvram->second));
+    for (const auto& path : domain.block_paths) {
+      if (has_state && path.starts_with(directory + "/")) evidence.push_back(fmt::format("its disk: {}", path));
+    }
+    if (evidence.empty()) continue;
+    return Refusal{"needed-state",
+                   fmt::format("domain '{}' needs the state of machine '{}'", domain.name, machine.name),
+                   std::move(evidence),
+                   fmt::format("if that domain is to go, undefine it first: virsh undefine {} --keep-nvram --keep-tpm",
+                               domain.name)};
+  }
+  return std::nullopt;
+}
+
 std::optional<Refusal> not_deletable(const View& view, const Machine& machine, const DeleteRequest& request,
                                      const DeleteFacts& facts) {
   const auto jobs = facts.block_jobs.find(machine.name);

@@ -15,6 +15,10 @@ namespace kld::plan {
 /// What is wrong with this machine alone: its state, who else uses its disks, what is not its own.
 std::optional<Refusal> not_deletable(const View& view, const Machine& machine, const DeleteRequest& request,
                                      const DeleteFacts& facts);
+/// A domain that stays and needs the state of this machine: its TPM, firmware variables or seed. It may have the
+/// machine's name and its disks elsewhere, or be the machine itself under another name.
+std::optional<Refusal> needed_state(const View& view, const Machine& machine, const std::set<std::string>& undefined,
+                                    const DeleteFacts& facts);
 /// Who outside of `doomed`, the datasets of `machines`, was cloned from it. State filesystems follow their disks and
 /// are told only when alone.
 std::optional<Refusal> dependent_clones(const View& view, const std::vector<Machine>& machines,

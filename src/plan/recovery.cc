@@ -99,6 +99,10 @@ std::vector<std::string> made_by(const Plan& plan) {
   return names;
 }
 
+bool only_takes_from(const Plan& plan, const std::string& machine) {
+  return plan.operation == "clone" && plan.machines.size() > 1 && plan.machines.front() == machine;
+}
+
 std::vector<DomainName> started_by(const Plan& plan, std::size_t last) {
   std::vector<DomainName> domains;
   for (std::size_t i = 0; i <= last && i < plan.steps.size(); ++i) {

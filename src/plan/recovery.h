@@ -41,6 +41,9 @@ AtStake at_stake(const Plan& plan, std::size_t from);
 /// Names of the machines' datasets that it makes; not of their common parent, which stays.
 std::vector<std::string> made_by(const Plan& plan);
 
+/// True for a machine that the operation only takes from, as others may at the same time: what is cloned.
+bool only_takes_from(const Plan& plan, const std::string& machine);
+
 /// Domains that it had started when the step `last` was the last to begin.
 std::vector<DomainName> started_by(const Plan& plan, std::size_t last);
 

@@ -12,8 +12,16 @@
 namespace kld::plan {
 
 std::string consistency(const Machine& machine) {
-  if (machine.active()) return "crash";
+  if (machine.active() || !machine.held.empty()) return "crash";
   return machine.domain && machine.domain->has_managed_save ? "saved" : "offline";
+}
+
+std::vector<std::string> warn_of_holders(const Machine& machine) {
+  std::vector<std::string> warnings;
+  for (const auto& holder : machine.held) {
+    warnings.push_back(fmt::format("{}: what is not on the disk yet will be missing", holder));
+  }
+  return warnings;
 }
 
 std::string fresh_snapshot_name(const std::string& kind, UnixTime now, const std::vector<std::string>& taken) {
@@ -78,7 +86,7 @@ Result plan_snapshot(const View& view, const SnapshotRequest& request, const Def
                    {},
                    fmt::format("see 'kvm-snap {} list'", machine->name)};
   }
-  Plan plan{"snapshot", fresh.op, {machine->name}, {}, 0, {}};
+  Plan plan{"snapshot", fresh.op, {machine->name}, {}, 0, warn_of_holders(*machine)};
   if (auto save = save_definition(*machine, definitions)) plan.steps.push_back(*save);
   // Once it is there, somebody may count on it: what dies behind it is finished.
   plan.commit = plan.steps.size();

@@ -25,6 +25,8 @@ struct SnapshotRequest {
 
 /// "offline", "crash" or "saved": what a snapshot of the machine as it is now would be.
 std::string consistency(const Machine& machine);
+/// What to say before a machine is snapshotted of which the host itself has a disk open; empty: it has none.
+std::vector<std::string> warn_of_holders(const Machine& machine);
 
 /// KIND-UTC, or KIND-UTC.N where a second repeats among `taken` (names without '@'). An empty kind: UTC alone.
 std::string fresh_snapshot_name(const std::string& kind, UnixTime now, const std::vector<std::string>& taken);

@@ -90,6 +90,10 @@ std::map<std::string, Machine> machines(const View& view) {
       return a_first != b_first ? a_first : a.label < b.label;
     });
     const auto domain = domains.find(name);
+    for (const auto& disk : machine.disks) {
+      const auto by = view.held.find(disk.volume.name);
+      if (by != view.held.end()) machine.held.push_back(by->second);
+    }
     if (domain != domains.end() && is_its_domain(view, machine, *domain->second)) machine.domain = *domain->second;
   }
   std::erase_if(result, [](const auto& entry) { return entry.second.datasets().empty(); });

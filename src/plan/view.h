@@ -30,6 +30,8 @@ struct View {
   /// Volumes behind block paths that are not named under /dev/zvol/: {"/dev/zd16", "rpool/vms/web"}; also those that
   /// a definition names by libvirt's storage pool: {"zvols/web", "rpool/vms/web"}.
   std::map<std::string, std::string> volumes = {};
+  /// Of the machine that the command is about: "a mounted file system has rpool/vms/web open". By volume.
+  std::map<std::string, std::string> held = {};
 };
 
 /// Fresh values: time and random names are arguments, so that a plan is a function of its inputs.
@@ -52,6 +54,7 @@ struct Machine {
   std::optional<zfs::Dataset> state;
   std::optional<zfs::Dataset> tpm;
   std::optional<virt::DomainInfo> domain;
+  std::vector<std::string> held = {};  ///< what of the host itself has disks of it open
 
   /// All its datasets: disks, state, TPM.
   std::vector<zfs::Dataset> datasets() const;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The real runner's steps that destroy.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 
@@ -55,6 +56,16 @@ std::vector<std::string> without_clones(const std::vector<std::string>& names) {
 }  // namespace
 
 void RealRunner::act(const plan::DestroyDatasets& step) const {
+  if (!recovering_) {
+    // A question may have stood for long.
+    for (const auto& doomed : step.datasets) {
+      const auto guid = zfs::dataset_guid(doomed.name);
+      if (guid && *guid != doomed.guid) {
+        throw Error(fmt::format("'{}' is another dataset by now: it stays", doomed.name),
+                    "look at both; 'kld recover' destroys the rest of the machine");
+      }
+    }
+  }
   for (const auto& doomed : step.datasets) {
     const auto guid = zfs::dataset_guid(doomed.name);
     if (guid && *guid != doomed.guid) continue;  // another one by now: not ours to destroy
@@ -80,7 +91,13 @@ void RealRunner::act(const plan::DestroySnapshots& step) const {
     if (!doomed || (step.if_unused && (!snapshot.clones.empty() || snapshot.holds > 0))) continue;
     names.push_back(snapshot.name);
   }
-  zfs::destroy_snapshots_if_present(names);
+  if (!step.if_unused) return zfs::destroy_snapshots_if_present(names);
+  try {
+    zfs::destroy_snapshots_if_present(names);
+  } catch (const zfs::Busy& busy) {
+    // A courtesy: what was asked for is done. Somebody is sending it, and may destroy it then.
+    if (warn_) warn_(fmt::format("{} stays: {}", fmt::join(names, ", "), busy.message()));
+  }
 }
 
 void RealRunner::act(const plan::DestroyOwn& step) const {

@@ -105,23 +105,20 @@ Host Host::look(const Root& root, const std::string& uri, const Look& wanted) {
   });
   // It takes longest. Loading libvirt beside it keeps a processor busy and would hold up its start.
   listing_runs.wait();
-  std::future<void> syncing;
-  if (wanted.sync) {
-    syncing = std::async(std::launch::async, [&] {
-      if (zfs::exists(root.dataset)) zfs::sync(zfs::pool_of(root.dataset));
-    });
-  }
   std::exception_ptr libvirt_problem;
   try {
     host.connection_ = std::make_unique<virt::Connection>(virt::Connection::open(uri));
     host.view_.domains = wanted.pending_disks ? host.connection_->list_with_pending(wanted.domains)
                                               : host.connection_->list(wanted.domains);
     host.read_definition(wanted.definition_of);
+    if (wanted.sync && host.rests_as_saved(wanted.definition_of)) {
+      zfs::sync(zfs::pool_of(root.dataset));
+      host.synced_ = true;
+    }
   } catch (const Error&) {
     libvirt_problem = std::current_exception();
   }
   auto listing = looking.get();
-  if (syncing.valid()) syncing.get();
   host.view_.datasets = std::move(listing.datasets);
   host.snapshots_ = std::move(listing.snapshots);
   host.find_covered();
@@ -132,6 +129,7 @@ Host Host::look(const Root& root, const std::string& uri, const Look& wanted) {
     }
   }
   if (libvirt_problem) std::rethrow_exception(libvirt_problem);
+  host.find_holders(wanted.definition_of);
   return host;
 }
 
@@ -168,6 +166,20 @@ void Host::read_definition(const std::string& machine) {
   definition_ = connection_->inactive_xml(domain->uuid);
   definition_of_ = domain->uuid;
   view_.volumes.merge(pool_volumes(*connection_, definition_));
+}
+
+bool Host::rests_as_saved(const std::string& machine) const {
+  const auto* domain = plan::find_domain(view_, machine);
+  return domain != nullptr && !virt::is_active(domain->state) &&
+         read_file(plan::definition_path(machine)) == definition_;
+}
+
+void Host::find_holders(const std::string& name) {
+  const auto machine = name.empty() ? std::nullopt : plan::find_machine(view_, name);
+  if (!machine || machine->active()) return;
+  std::vector<std::string> volumes;
+  for (const auto& disk : machine->disks) volumes.push_back(disk.volume.name);
+  for (const auto& holder : zfs::kernel_holders(volumes)) view_.held[holder.volume] = zfs::to_string(holder);
 }
 
 void Host::find_covered() {

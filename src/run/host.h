@@ -21,7 +21,9 @@ namespace kld::run {
 
 /// What to look at beyond datasets and domains.
 struct Look {
-  bool sync = false;  ///< wait, too, until what was written before is accounted for; the listing may be older
+  /// Wait until what was written is accounted for, if the machine `definition_of` is shut off and defined as it was
+  /// saved: only then does anybody ask. The listing may be older.
+  bool sync = false;
   /// With `shallow`: a machine whose snapshots will be asked for, listed in the same call.
   std::string snapshots_of = {};
   std::string definition_of = {};  ///< a machine whose definition will be asked for, read while ZFS lists
@@ -50,13 +52,18 @@ class Host {
   std::vector<std::string> block_jobs(const plan::Machine& machine) const;
   /// Snapshots of all datasets of the machine, with sizes; oldest first.
   std::vector<zfs::Snapshot> snapshots(const plan::Machine& machine) const;
+  /// True when it was waited for what was written.
+  bool synced() const { return synced_; }
 
  private:
   Host() = default;
   void read_definition(const std::string& machine);
+  bool rests_as_saved(const std::string& machine) const;
   void find_covered();
+  void find_holders(const std::string& name);
   std::unique_ptr<virt::Connection> connection_;
   plan::View view_;
+  bool synced_ = false;
   std::string definition_of_;             ///< UUID of the machine whose definition was read while looking
   std::string definition_;                ///< that one
   std::vector<std::string> listed_;       ///< datasets whose snapshots were listed while looking

@@ -157,7 +157,14 @@ void RealRunner::act(const plan::MountFilesystems& step) const {
 }
 
 void RealRunner::act(const plan::UnmountFilesystems& step) const {
-  for (const auto& mount : step.mounts) zfs::unmount_if_mounted(mount.filesystem, mount.directory);
+  for (const auto& mount : step.mounts) {
+    zfs::unmount_if_mounted(mount.filesystem, mount.directory);
+    // It could not be destroyed, which would come to light behind the point of no return.
+    const auto kept = undoing_ || recovering_ ? std::vector<std::string>() : zfs::keep_mounted(mount.filesystem);
+    if (kept.empty()) continue;
+    throw Error(fmt::format("{} keeps '{}' mounted in its own mount namespace", kept.front(), mount.filesystem),
+                "end it, or restart it: it sees then what is mounted now");
+  }
 }
 
 void RealRunner::act(const plan::AwaitDevices& step) const {
@@ -222,7 +229,11 @@ void RealRunner::act(const plan::WriteImage& step) const {
 }
 
 void RealRunner::act(const plan::CopyFiles& step) const { copy_files(step.from, step.to); }
-void RealRunner::act(const plan::MoveAside& step) const { move_aside(step.from, step.to); }
+void RealRunner::act(const plan::MoveAside& step) const {
+  // What a mount was made on is immutable, should the mount have gone without us.
+  zfs::remove_mount_point(step.to);
+  move_aside(step.from, step.to);
+}
 
 void RealRunner::act(const plan::RenameDataset& step) const {
   const auto guid = zfs::dataset_guid(step.from);

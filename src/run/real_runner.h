@@ -31,6 +31,8 @@ class RealRunner : public Runner {
     undoing_ = true;
     interrupted_ = nullptr;
   }
+  /// Hears what is not as it was asked for, and no failure.
+  void warn_with(std::function<void(const std::string&)> warn) { warn_ = std::move(warn); }
   /// The machines' locks, which programs that change them hold on should we be killed.
   void give_locks(std::vector<int> descriptors) { locks_ = std::move(descriptors); }
   /// Recovers what another process left: a domain that runs by now is in use, and not taken away.
@@ -74,6 +76,7 @@ class RealRunner : public Runner {
   const virt::Connection* connection_;
   Progress progress_;
   std::function<bool()> interrupted_;
+  std::function<void(const std::string&)> warn_;
   std::vector<int> locks_;
   bool recovering_ = false;
   bool undoing_ = false;

@@ -93,7 +93,8 @@ std::vector<Recovered> recover(const std::function<Runner&(const OpenEntry&)>& r
       {
         OpenEntry seen(-1, path);
         read_entry(seen);
-        for (const auto& name : seen.plan.machines) machines[name] = Lock::exclusive;
+        for (const auto& name : seen.plan.machines)
+          machines[name] = plan::only_takes_from(seen.plan, name) ? Lock::shared : Lock::exclusive;
         result.operation = seen.plan.operation;
         result.op = seen.plan.op;
         result.machines = seen.plan.machines;

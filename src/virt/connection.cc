@@ -89,6 +89,11 @@ const char* job_word(int type) {
   }
 }
 
+std::string definition_of(const Domain& domain, unsigned flags) {
+  return take(
+      check(api().virDomainGetXMLDesc(domain.get(), flags), "reading the definition of " + quoted_name(domain)));
+}
+
 /// Another host's machines, or a user's own, must never be taken for those that the datasets here belong to.
 bool is_local_system(const std::string& uri) {
   const auto path = uri.substr(0, uri.find('?'));
@@ -148,9 +153,8 @@ std::optional<DomainInfo> Connection::find(const std::string& name) const {
 }
 
 std::string Connection::inactive_xml(const std::string& uuid) const {
-  auto xml = inactive_xml_if_any(uuid);
-  if (!xml) fail(fmt::format("reading the definition of domain {}", uuid));
-  return std::move(*xml);
+  const Domain domain = required(impl_->get(), uuid);
+  return definition_of(domain, VIR_DOMAIN_XML_INACTIVE | VIR_DOMAIN_XML_SECURE);
 }
 
 std::optional<std::string> Connection::inactive_xml_if_any(const std::string& uuid) const {
@@ -163,8 +167,7 @@ std::optional<std::string> Connection::inactive_xml_if_any(const std::string& uu
 
 std::string Connection::live_xml(const std::string& uuid) const {
   const Domain domain = required(impl_->get(), uuid);
-  return take(check(api().virDomainGetXMLDesc(domain.get(), VIR_DOMAIN_XML_SECURE),
-                    "reading the definition of " + quoted_name(domain)));
+  return definition_of(domain, VIR_DOMAIN_XML_SECURE);
 }
 
 std::vector<std::string> Connection::block_jobs(const std::string& uuid,

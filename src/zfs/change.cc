@@ -50,6 +50,7 @@ std::string words(int problem) {
 
 /// The one door for libzfs_core's failures.
 void check(int problem, const std::string& doing) {
+  if (problem == EBUSY) throw Busy(fmt::format("cannot {}: {}", doing, words(problem)));
   if (problem != 0) throw Error(fmt::format("cannot {}: {}", doing, words(problem)));
 }
 

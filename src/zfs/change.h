@@ -8,10 +8,17 @@
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "base/process.h"
 #include "zfs/properties.h"
 
 namespace kld::zfs {
+
+/// What ZFS refuses because something uses it now: a send, a mount, an open device.
+class Busy : public Error {
+ public:
+  using Error::Error;
+};
 
 void create_filesystem(const std::string& name, const Properties& properties);
 /// `size` in bytes, a multiple of `volblocksize`. Sparse unless `properties` hold a refreservation.

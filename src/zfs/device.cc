@@ -14,9 +14,11 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <set>
 #include <thread>
 
 #include "base/error.h"
+#include "zfs/mount.h"
 
 namespace kld::zfs {
 namespace {
@@ -125,9 +127,76 @@ void await_devices(const std::vector<std::string>& volumes, std::chrono::millise
   }
 }
 
-std::vector<Holder> holders(const std::vector<std::string>& volumes) {
-  std::map<dev_t, std::string> devices;
-  std::vector<Holder> result;
+namespace {
+
+using Devices = std::map<dev_t, std::string>;
+
+/// The volume of a block device by its path, empty when it is none of these.
+std::string volume_at(const Devices& devices, const std::string& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0 || !S_ISBLK(status.st_mode)) return {};
+  const auto device = devices.find(status.st_rdev);
+  return device == devices.end() ? std::string() : device->second;
+}
+
+std::string first_line(const fs::path& file) {
+  std::ifstream stream(file);
+  std::string line;
+  std::getline(stream, line);
+  return line;
+}
+
+/// Those that hold a device by the kernel, with no descriptor left: each names it in a file of its directory.
+void add_kernel_users(const Devices& devices, std::vector<Holder>& result) {
+  const auto add = [&](const fs::path& file, const std::string& who) {
+    const auto path = first_line(file);
+    const auto volume = path.starts_with('/') ? volume_at(devices, path) : std::string();
+    if (!volume.empty()) result.push_back({0, who, volume});
+  };
+  const auto below = [](const fs::path& directory) {
+    std::vector<fs::path> entries;
+    std::error_code none;
+    for (const auto& entry : fs::directory_iterator(directory, none)) entries.push_back(entry.path());
+    return entries;
+  };
+  for (const auto& disk : below("/sys/block")) {
+    const std::string name = disk.filename();
+    if (name.starts_with("loop")) add(disk / "loop/backing_file", fmt::format("loop device /dev/{}", name));
+  }
+  for (const auto& adapter : below("/sys/kernel/config/target/core")) {
+    for (const auto& store : below(adapter))
+      add(store / "udev_path", fmt::format("SCSI target {}", store.filename().string()));
+  }
+  for (const auto& subsystem : below("/sys/kernel/config/nvmet/subsystems")) {
+    for (const auto& space : below(subsystem / "namespaces"))
+      add(space / "device_path", fmt::format("NVMe target {}", subsystem.filename().string()));
+  }
+  std::ifstream swaps("/proc/swaps");
+  for (std::string line; std::getline(swaps, line);) {
+    const auto volume = volume_at(devices, line.substr(0, line.find_first_of(" \t")));
+    if (!volume.empty()) result.push_back({0, "the host's swap space", volume});
+  }
+}
+
+void add_processes(const Devices& devices, std::vector<Holder>& result) {
+  std::error_code ignored;
+  for (const auto& process : fs::directory_iterator("/proc", ignored)) {
+    const std::string pid = process.path().filename();
+    if (pid.find_first_not_of("0123456789") != std::string::npos) continue;
+    std::vector<std::string> seen;
+    std::error_code gone;
+    for (const auto& open_file : fs::directory_iterator(process.path() / "fd", gone)) {
+      const auto volume = volume_at(devices, open_file.path());
+      if (volume.empty() || std::find(seen.begin(), seen.end(), volume) != seen.end()) continue;
+      seen.push_back(volume);
+      result.push_back({std::stoi(pid), process_name(pid), volume});
+    }
+  }
+}
+
+/// Numbers of the volumes' devices; what is stacked on them goes into `result`.
+Devices devices_of(const std::vector<std::string>& volumes, std::vector<Holder>& result) {
+  Devices devices;
   for (const auto& volume : volumes) {
     for (const auto& [number, directory] : disk_and_partitions(volume)) {
       devices[number] = volume;
@@ -137,37 +206,39 @@ std::vector<Holder> holders(const std::vector<std::string>& volumes) {
       }
     }
   }
+  return devices;
+}
+
+void add_mounts(const Devices& devices, const std::vector<Mount>& mounts, std::vector<Holder>& result) {
+  // One is enough: most mount namespaces see what this one sees.
+  std::set<std::string> mounted;
+  for (const auto& mount : mounts) {
+    const auto device = devices.find(mount.device);
+    if (device == devices.end() || !mounted.insert(device->second).second) continue;
+    const auto whose =
+        mount.pid == 0 ? "" : fmt::format(" of {} (pid {})", process_name(std::to_string(mount.pid)), mount.pid);
+    result.push_back({0, "a mounted file system" + whose, device->second});
+  }
+}
+
+}  // namespace
+
+std::vector<Holder> kernel_holders(const std::vector<std::string>& volumes) {
+  std::vector<Holder> result;
+  const auto devices = devices_of(volumes, result);
   if (devices.empty()) return result;
-  std::ifstream swaps("/proc/swaps");
-  for (std::string line; std::getline(swaps, line);) {
-    struct stat status {};
-    if (::stat(line.substr(0, line.find_first_of(" \t")).c_str(), &status) != 0 || !S_ISBLK(status.st_mode)) continue;
-    const auto device = devices.find(status.st_rdev);
-    if (device != devices.end()) result.push_back({0, "the host's swap space", device->second});
-  }
-  std::error_code ignored;
-  for (const auto& process : fs::directory_iterator("/proc", ignored)) {
-    const std::string pid = process.path().filename();
-    if (pid.find_first_not_of("0123456789") != std::string::npos) continue;
-    std::vector<std::string> seen;
-    std::error_code gone;
-    for (const auto& open_file : fs::directory_iterator(process.path() / "fd", gone)) {
-      struct stat status {};
-      if (::stat(open_file.path().c_str(), &status) != 0 || !S_ISBLK(status.st_mode)) continue;
-      const auto device = devices.find(status.st_rdev);
-      if (device == devices.end() || std::find(seen.begin(), seen.end(), device->second) != seen.end()) continue;
-      seen.push_back(device->second);
-      result.push_back({std::stoi(pid), process_name(pid), device->second});
-    }
-  }
-  std::ifstream mounts("/proc/self/mountinfo");
-  for (std::string line; std::getline(mounts, line);) {
-    unsigned device_major = 0;
-    unsigned device_minor = 0;
-    if (std::sscanf(line.c_str(), "%*d %*d %u:%u", &device_major, &device_minor) != 2) continue;
-    const auto device = devices.find(makedev(device_major, device_minor));
-    if (device != devices.end()) result.push_back({0, "a mounted file system", device->second});
-  }
+  add_kernel_users(devices, result);
+  add_mounts(devices, own_mounts(), result);
+  return result;
+}
+
+std::vector<Holder> holders(const std::vector<std::string>& volumes) {
+  std::vector<Holder> result;
+  const auto devices = devices_of(volumes, result);
+  if (devices.empty()) return result;
+  add_kernel_users(devices, result);
+  add_processes(devices, result);
+  add_mounts(devices, all_mounts(), result);
   return result;
 }
 

@@ -30,8 +30,11 @@ struct Holder {
   std::string volume;
 };
 
-/// Who has these volumes or partitions of them open: processes, block devices stacked on them, mounts, swap space.
+/// Who has these volumes or partitions of them open: processes, block devices stacked on them, loop devices, exports
+/// over SCSI and NVMe, mounts in any mount namespace, swap space.
 std::vector<Holder> holders(const std::vector<std::string>& volumes);
+/// Those of them that this host's kernel knows without a look at every process.
+std::vector<Holder> kernel_holders(const std::vector<std::string>& volumes);
 
 /// "qemu-system-x86 (pid 4711) has rpool/vms/web open".
 std::string to_string(const Holder& holder);

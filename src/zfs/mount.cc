@@ -7,6 +7,7 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -14,6 +15,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <sstream>
 #include <thread>
 
@@ -66,19 +68,66 @@ std::string unescape(const std::string& field) {
 
 }  // namespace
 
-std::map<std::string, std::string> mounts() {
-  std::ifstream info("/proc/self/mountinfo");
-  std::map<std::string, std::string> found;
+namespace {
+
+std::vector<Mount> mounts_in(const std::string& table, int pid) {
+  std::ifstream info(table);
+  std::vector<Mount> found;
   for (std::string line; std::getline(info, line);) {
     std::istringstream fields(line);
     std::string id, parent, device, root, point;
     fields >> id >> parent >> device >> root >> point;
     const auto dash = line.find(" - ");
-    if (dash == std::string::npos) continue;
+    unsigned device_major = 0;
+    unsigned device_minor = 0;
+    if (dash == std::string::npos || std::sscanf(device.c_str(), "%u:%u", &device_major, &device_minor) != 2) continue;
     std::istringstream tail(line.substr(dash + 3));
     std::string type, source;
     tail >> type >> source;
-    found[unescape(point)] = unescape(source);  // the last one wins: it lies on top
+    const std::string optional = line.substr(0, dash);
+    const bool follows =
+        optional.find(" shared:") != std::string::npos || optional.find(" master:") != std::string::npos;
+    found.push_back({makedev(device_major, device_minor), unescape(source), unescape(point), follows, pid});
+  }
+  return found;
+}
+
+}  // namespace
+
+std::vector<Mount> own_mounts() { return mounts_in("/proc/self/mountinfo", 0); }
+
+std::vector<Mount> all_mounts() {
+  auto found = own_mounts();
+  std::error_code none;
+  std::set<std::string> seen = {fs::read_symlink("/proc/self/ns/mnt", none)};
+  for (const auto& process : fs::directory_iterator("/proc", none)) {
+    const std::string pid = process.path().filename();
+    if (pid.find_first_not_of("0123456789") != std::string::npos) continue;
+    std::error_code gone;
+    const auto space = fs::read_symlink(process.path() / "ns/mnt", gone).string();
+    if (space.empty() || !seen.insert(space).second) continue;
+    auto theirs = mounts_in(process.path() / "mountinfo", std::stoi(pid));
+    found.insert(found.end(), theirs.begin(), theirs.end());
+  }
+  return found;
+}
+
+std::vector<std::string> keep_mounted(const std::string& filesystem) {
+  std::vector<std::string> who;
+  for (const auto& mount : all_mounts()) {
+    if (mount.pid == 0 || mount.follows || mount.source != filesystem) continue;
+    std::ifstream comm(fmt::format("/proc/{}/comm", mount.pid));
+    std::string name;
+    std::getline(comm, name);
+    who.push_back(fmt::format("{} (pid {})", name, mount.pid));
+  }
+  return who;
+}
+
+std::map<std::string, std::string> mounts() {
+  std::map<std::string, std::string> found;
+  for (auto& mount : own_mounts()) {
+    found[mount.directory] = std::move(mount.source);  // the last one wins: it lies on top
   }
   return found;
 }
@@ -125,7 +174,12 @@ void unmount_if_mounted(const std::string& filesystem, const std::string& direct
     }
     std::this_thread::sleep_for(100ms);
   }
-  if (!mounted_at(directory).empty()) return;
+  if (mounted_at(directory).empty()) remove_mount_point(directory);
+}
+
+void remove_mount_point(const std::string& directory) {
+  std::error_code problem;
+  if (!fs::is_directory(fs::symlink_status(directory, problem)) || !fs::is_empty(directory, problem)) return;
   set_immutable(directory, false);
   ::rmdir(directory.c_str());
 }

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <string>
+#include <vector>
 
 namespace kld::zfs {
 
@@ -10,6 +12,23 @@ namespace kld::zfs {
 std::string mounted_at(const std::string& directory);
 /// What is on top at each mount point.
 std::map<std::string, std::string> mounts();
+
+/// One mount, of this host's or of another process's view of the file systems.
+struct Mount {
+  std::uint64_t device = 0;  ///< number of the file system's device
+  std::string source;        ///< "rpool/vms/.state/web"
+  std::string directory;
+  bool follows = false;  ///< what is unmounted elsewhere is unmounted here, too
+  int pid = 0;           ///< a process that sees it; 0: this one does
+};
+
+/// The mounts of this process.
+std::vector<Mount> own_mounts();
+/// The mounts of this process, then those of each other mount namespace that a process has.
+std::vector<Mount> all_mounts();
+/// Of processes in mount namespaces of their own: those that keep the filesystem mounted although it was unmounted
+/// here, as "node_exporter (pid 4711)".
+std::vector<std::string> keep_mounted(const std::string& filesystem);
 
 /// Makes `directory` (mode 0711) if it is not there, makes it immutable while it is empty and uncovered, so that
 /// nothing is ever written beneath, and mounts the filesystem on it. Done already counts as done. A directory
@@ -19,5 +38,8 @@ void mount_if_needed(const std::string& filesystem, const std::string& directory
 
 /// Unmounts and removes the empty directory. Not mounted counts as done; busy for longer than 5 s is an Error.
 void unmount_if_mounted(const std::string& filesystem, const std::string& directory);
+
+/// Removes an empty directory that a mount was made on; anything else stays.
+void remove_mount_point(const std::string& directory);
 
 }  // namespace kld::zfs

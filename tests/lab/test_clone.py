@@ -184,6 +184,25 @@ def test_what_was_just_written_is_in_the_clone(host):
     assert host.checksum(f"/dev/zvol/{ROOT}/after", 1) == host.checksum(f"/dev/zvol/{ROOT}/web", 1)
 
 
+def test_of_a_disk_that_the_host_has_mounted(host):
+    """What was written into its file system may not be on the disk yet: no snapshot of it is "offline"."""
+    host.create("web")
+    host.sh(f"mkfs.ext4 -q /dev/zvol/{ROOT}/web")
+    host.run("kvm-clone", "web", "before")
+    host.sh(f"mount /dev/zvol/{ROOT}/web /mnt; echo edited >/mnt/file")
+    says = f"a mounted file system has {ROOT}/web open: what is not on the disk yet will be missing"
+    assert says in host.run("kvm-clone", "web", "after").err
+    (first, second) = host.snapshots("web")
+    assert host.property("after", "origin") == f"{ROOT}/web@{second}"
+    assert host.property(f"web@{first}", "com.kldload:consistency") == "offline"
+    assert host.property(f"web@{second}", "com.kldload:consistency") == "crash"
+    assert says in host.run("kvm-snap", "web", "snap", "mounted").err
+    assert host.property("web@mounted", "com.kldload:consistency") == "crash"
+    host.run("umount", "/mnt")
+    assert "open" not in host.run("kvm-snap", "web", "snap", "unmounted").err
+    assert host.property("web@unmounted", "com.kldload:consistency") == "offline"
+
+
 def test_reuse(host):
     """A shut-off machine in which nothing was written since its newest @clone- is not snapshotted again."""
     host.create("web")

@@ -171,6 +171,107 @@ def test_another_domain_of_its_name_stays(host):
     host.sh("test -f /var/lib/libvirt/images/web.qcow2")
 
 
+def test_state_that_a_domain_needs_stays(host):
+    """A machine under another name, and one whose disk was moved, still have their variables and TPM where they were."""
+    host.run("kvm-create", "web", "--no-start", "--disk", "64M", "--ram", "256")
+    uuid = host.uuid("web")
+    host.sh(f"echo variables >{STATE}/web/uefi_VARS.fd; echo sealed >{TPM}/{uuid}/marker; virsh domrename web www; "
+            f"zfs rename {ROOT}/web {ROOT}/www; udevadm settle; "
+            f"virsh dumpxml www --inactive | sed 's:{ROOT}/web:{ROOT}/www:' >/root/www.xml; virsh define /root/www.xml")
+    needed = {"says": [f"its TPM: {ROOT}/.state/web/tpm", f"its firmware variables: {STATE}/web/uefi_VARS.fd"]}
+    host.refuses("kvm-delete", "web", "--yes", hint="virsh undefine www --keep-nvram --keep-tpm",
+                 says=["domain 'www' needs the state of machine 'web'", *needed["says"]])
+
+    host.sh(f"zfs create vmpool/other; zfs rename {ROOT}/www vmpool/other/web; zfs create -s -V 64M -o com.kldload:machine=web "
+            f"-o com.kldload:disk=root {ROOT}/web; udevadm settle; virsh domrename www web; "
+            "virsh dumpxml web --inactive | sed 's:/dev/zvol/[^ ]*www:/dev/zvol/vmpool/other/web:' >/root/web.xml; "
+            "virsh define /root/web.xml")
+    assert "/dev/zvol/vmpool/other/web" in host.xml("web")
+    host.refuses("kvm-delete", "web", "--yes", **needed)
+    assert host.sh(f"cat {STATE}/web/uefi_VARS.fd {TPM}/{uuid}/marker") == "variables\nsealed"
+    # Without what needs it, it goes.
+    host.sh("virsh undefine web --keep-nvram --keep-tpm; zfs destroy -r vmpool/other")
+    host.run("kvm-delete", "web", "--yes")
+    host.assert_datasets(NOTHING)
+
+
+def test_held_where_no_process_shows_it(host):
+    """Loop devices and other mount namespaces are found before anything is destroyed."""
+    host.create("web", tpm=True)
+    host.run("kvm-snap", "web", "snap", "first")
+    before = host.state()
+    loop = host.sh(f"losetup -f --show /dev/zvol/{ROOT}/web")
+    result = host.run("kvm-delete", "web", "--yes", check=False)
+    assert result.rc == 1 and f"loop device {loop} has {ROOT}/web open" in result.err, result
+    host.sh(f"losetup -d {loop}")
+    host.assert_same(before)
+    # As containers do that were given the host's file systems.
+    host.sh("nohup setsid unshare -m --propagation private sleep 600 >/dev/null 2>&1 & sleep 2")
+    result = host.run("kvm-delete", "web", "--yes", check=False)
+    assert result.rc == 1 and "sleep (pid " in result.err and f"keeps '{ROOT}/.state/web" in result.err, result
+    assert "Everything done so far was undone." in result.err, result
+    host.assert_same(before)
+    host.sh("pkill -x sleep")
+    # A mount of its disk there is one, too.
+    host.sh(f"mkfs.ext4 -q /dev/zvol/{ROOT}/web; nohup setsid unshare -m --propagation private sh -c "
+            f"'mount /dev/zvol/{ROOT}/web /mnt; exec sleep 600' >/dev/null 2>&1 & sleep 3")
+    result = host.run("kvm-delete", "web", "--yes", check=False)
+    assert result.rc == 1 and "a mounted file system of sleep (pid " in result.err, result
+    host.assert_same(before)
+    host.sh("pkill -x sleep; sleep 1")
+    host.run("kvm-delete", "web", "--yes")
+    host.assert_datasets(NOTHING)
+
+
+def test_what_is_sent_stays_and_is_told(host):
+    """The last clone goes; the snapshot that it was made from is being sent, and stays."""
+    host.create("golden")
+    host.fill("golden", mib=8)
+    host.run("kvm-clone", "golden", "web")
+    (snapshot,) = host.snapshots("golden")
+    host.sh(f"mkfifo /root/slow; nohup setsid sh -c 'zfs send {ROOT}/golden@{snapshot} >/root/slow' >/dev/null 2>&1 & "
+            "nohup setsid sh -c 'exec sleep 600 </root/slow' >/dev/null 2>&1 & sleep 2")
+    result = host.run("kvm-delete", "web", "--yes")
+    (warning,) = result.warnings
+    assert f"{ROOT}/golden@{snapshot}" in warning and "stays" in warning and "busy" in warning, result
+    assert host.run("kld", "recover").out == "Nothing to recover.\n"
+    host.sh("pkill -x sleep; sleep 1")
+    host.assert_datasets(f"""
+        .state
+        .state/golden
+        .state/golden@clone-T1
+        golden
+        golden@clone-T1
+    """)
+    host.run("kvm-snap", "golden", "delete", snapshot, "--yes")
+    host.run("kvm-delete", "golden", "--yes")
+
+
+# Puts another volume into the place of the machine's when libvirt has lost it.
+ANOTHER_IN_ITS_PLACE = f"""#!/bin/sh
+case "$*" in
+*'value guid {ROOT}/web')
+  if ! [ -e /root/replaced ] && ! virsh domstate web >/dev/null 2>&1; then
+    touch /root/replaced
+    /usr/sbin/zfs destroy -r {ROOT}/web && /usr/sbin/zfs create -s -V 8M {ROOT}/web
+  fi ;;
+esac
+exec /usr/sbin/zfs "$@"
+"""
+
+
+def test_what_took_its_place_stays(host):
+    host.create("web", tpm=True)
+    host.write("/usr/local/sbin/zfs", ANOTHER_IN_ITS_PLACE)
+    host.sh("chmod +x /usr/local/sbin/zfs")
+    result = host.run("kvm-delete", "web", "--yes", check=False)
+    host.sh("rm /usr/local/sbin/zfs")
+    assert result.rc == 4 and f"'{ROOT}/web' is another dataset by now" in result.err, result
+    (recovered,) = host.run("kld", "recover", "--json").json
+    assert recovered["result"] == "finished", recovered
+    host.assert_datasets(".state\nweb")
+
+
 def test_running(host):
     host.create("web", tpm=True)
     host.start("web")

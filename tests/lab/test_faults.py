@@ -4,7 +4,7 @@
 import pytest
 from faults import COLD_DELETE, COMMANDS, KILLED, background, background_status, count_calls, end_background, generator, \
     hold, journal_entries, plan_of, prepare, record_before, sample, strace, trial_of
-from host import JOURNAL, LIBVIRTD, ROOT, STATE, lab
+from host import JOURNAL, LIBVIRTD, ROOT, STATE, TPM, lab
 from sweeps import kill_at, power_cut, table, table_on_disk, test_a_zfs_call_fails, test_interrupted, test_killed_at_a_record, \
     with_commands  # noqa: F401
 
@@ -391,6 +391,26 @@ def test_recovery_waits_for_nobody_else(host):
     end_background(host)
     host.run("kvm-snap", "parent", "delete", "meanwhile", "--yes")
     assert trial.settle("kill -9, a lock held", recover=lambda: host.run("kld", "recover"))
+
+
+def test_recovery_of_a_clone_waits_for_no_other_clone(host):
+    """Its source may be copied for hours meanwhile."""
+    command = COMMANDS["clone"]
+    trial = trial_of(host, command)
+    kill_at(host, command.argv, 4)
+    background(host, ["flock", "-s", "/run/kldload/lock/source", "sleep", "60"])
+    assert trial.settle("kill -9, its source in use")
+    end_background(host)
+
+
+def test_the_mount_point_of_a_tpm_stops_no_undo(host):
+    """Left immutable by a host that went down, and did not mount it again: its key is not there yet."""
+    command = COMMANDS["adopt"]
+    trial = trial_of(host, command)
+    kill_at(host, command.argv, record_before(trial.plan, "redefine-domain"), trial.plan)
+    host.sh(f"umount {TPM}/{host.uuid('legacy')}; "
+            f"sed -i 's/\"boot_id\":\"[^\"]*\"/\"boot_id\":\"an earlier one\"/' {JOURNAL}/*.json")
+    assert trial.settle("kill -9, its TPM not mounted")
 
 
 def test_a_snapshot_in_use_survives_the_undo_of_another(host):

@@ -194,6 +194,17 @@ TEST(PlanClone, SaysThatASavedImageStaysBehind) {
   EXPECT_TRUE(warned(clone));
 }
 
+TEST(PlanClone, WhatTheHostItselfHasOpenIsNotOffline) {
+  Clone clone;
+  EXPECT_EQ(steps_of<TakeSnapshots>(clone.plan()).at(0).properties.at(zfs::property::consistency), "offline");
+  clone.host.view.held["rpool/vms/golden"] = "a mounted file system has rpool/vms/golden open";
+  const auto plan = clone.plan();
+  EXPECT_EQ(steps_of<TakeSnapshots>(plan).at(0).properties.at(zfs::property::consistency), "crash");
+  ASSERT_FALSE(plan.warnings.empty());
+  EXPECT_EQ(plan.warnings.back(),
+            "a mounted file system has rpool/vms/golden open: what is not on the disk yet will be missing");
+}
+
 // When a snapshot is used again: all of it must hold.
 TEST(PlanClone, ReusesASnapshotOnlyOfThePresentState) {
   const auto reused = [](const std::function<void(Clone&)>& change) {
@@ -209,6 +220,7 @@ TEST(PlanClone, ReusesASnapshotOnlyOfThePresentState) {
   EXPECT_FALSE(reused([](auto& c) { c.facts.definitions.saved = "<domain/>"; }));
   EXPECT_FALSE(reused([](auto& c) { c.facts.definitions.saved_exists = false; }));
   EXPECT_FALSE(reused([](auto& c) { c.facts.written = 512; }));
+  EXPECT_FALSE(reused([](auto& c) { c.host.view.held["rpool/vms/golden"] = "a mounted file system has it open"; }));
   EXPECT_FALSE(reused([](auto& c) { c.facts.written.reset(); })) << "ZFS could not tell";
   EXPECT_FALSE(reused([](auto& c) { c.facts.snapshots.pop_back(); })) << "not whole";
   EXPECT_FALSE(reused([](auto& c) {

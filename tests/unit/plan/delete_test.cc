@@ -142,6 +142,54 @@ TEST(PlanDelete, RefusesWhatItMust) {
             "held");
 }
 
+TEST(PlanDelete, StateThatADomainNeedsWhichStaysIsKept) {
+  const auto kind = [](const std::function<void(Delete&)>& change, const std::string& other = "www") {
+    Delete one({"web"});
+    auto domain = test::domain(other, virt::State::shut_off, {"/dev/zvol/tank/www"});
+    // The machine itself under another name: libvirt keeps its UUID.
+    domain.uuid = one.host.domain_of("web").uuid;
+    std::erase_if(one.host.view.domains, [](const auto& d) { return d.name == "web"; });
+    one.host.add(domain);
+    one.facts.definitions.clear();
+    change(one);
+    return one.kind();
+  };
+  const auto without_tpm = [](Delete& d) {
+    std::erase_if(d.host.view.datasets, [](const auto& one) { return one.name == "rpool/vms/.state/web/tpm"; });
+  };
+  EXPECT_EQ(kind([](auto&) {}), "needed-state") << "by its TPM alone";
+  EXPECT_EQ(kind([](auto&) {}, "web"), "needed-state") << "its own name, its disk elsewhere";
+  EXPECT_EQ(kind([](auto& d) { d.host.domain_of("www").uuid = test::uuid_of("mail"); }), "a plan");
+  EXPECT_EQ(kind(without_tpm), "a plan");
+  EXPECT_EQ(kind([&](auto& d) {
+              without_tpm(d);
+              d.facts.nvrams["www"] = "/var/lib/kldload/state/web/uefi_VARS.fd";
+            }),
+            "needed-state");
+  EXPECT_EQ(kind([&](auto& d) {
+              without_tpm(d);
+              d.facts.nvrams["www"] = "/var/lib/kldload/state/web-2/uefi_VARS.fd";
+            }),
+            "a plan");
+  EXPECT_EQ(kind([&](auto& d) {
+              without_tpm(d);
+              d.host.domain_of("www").block_paths = {"/var/lib/kldload/state/web/seed.iso"};
+            }),
+            "needed-state");
+  // A copy below another root, while the machine itself is here with its own state.
+  EXPECT_EQ(kind([](auto& d) {
+              d.facts.mounts = {{state_directory("web"), "tank/vms/.state/web"},
+                                {tpm_directory(d.host.domain_of("www").uuid), "tank/vms/.state/web/tpm"}};
+              d.facts.nvrams["www"] = "/var/lib/kldload/state/web/uefi_VARS.fd";
+            }),
+            "a plan");
+  EXPECT_EQ(kind([](auto& d) {
+              d.facts.mounts = {{state_directory("web"), "rpool/vms/.state/web"}};
+              d.facts.nvrams["www"] = "/var/lib/kldload/state/web/uefi_VARS.fd";
+            }),
+            "needed-state");
+}
+
 TEST(PlanDelete, AMachineThatLibvirtLostGoes) {
   Delete one({"web"}, {.defined = false});
   const auto plan = one.plan();

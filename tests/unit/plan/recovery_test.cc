@@ -130,6 +130,16 @@ TEST(Recovery, KnowsWhatAPlanMadeAndStarted) {
   EXPECT_EQ(started_by(clone, 9).size(), 2U);
 }
 
+TEST(Recovery, OthersMayTakeFromWhatIsCloned) {
+  Plan clone = plan({kStart}, 0);
+  clone.operation = "clone";
+  clone.machines = {"golden", "web"};
+  EXPECT_TRUE(only_takes_from(clone, "golden"));
+  EXPECT_FALSE(only_takes_from(clone, "web"));
+  clone.operation = "delete";
+  EXPECT_FALSE(only_takes_from(clone, "golden"));
+}
+
 TEST(Recovery, ARedefinitionIsDoneWhenDisksAndVariablesLieThere) {
   const auto xml = [](const std::vector<std::string>& disks) { return test::definition("web", disks); };
   const RedefineDomain step{{"web", "u", xml({"/dev/zvol/p/web"})}, {"web", "u", xml({"/dev/zvol/p/old"})}, true};
