@@ -158,12 +158,14 @@ void RealRunner::act(const plan::MountFilesystems& step) const {
 
 void RealRunner::act(const plan::UnmountFilesystems& step) const {
   for (const auto& mount : step.mounts) {
+    const auto device = zfs::mounted_at(mount.directory) == mount.filesystem ? zfs::device_at(mount.directory) : 0;
     zfs::unmount_if_mounted(mount.filesystem, mount.directory);
     // It could not be destroyed, which would come to light behind the point of no return.
-    const auto kept = undoing_ || recovering_ ? std::vector<std::string>() : zfs::keep_mounted(mount.filesystem);
-    if (kept.empty()) continue;
-    throw Error(fmt::format("{} keeps '{}' mounted in its own mount namespace", kept.front(), mount.filesystem),
-                "end it, or restart it: it sees then what is mounted now");
+    const bool looks = device != 0 && !undoing_ && !recovering_;
+    const auto users = looks ? zfs::users_of(device) : std::vector<std::string>();
+    if (users.empty()) continue;
+    throw Error(fmt::format("{} uses '{}' in a mount namespace of its own", users.front(), mount.filesystem),
+                "end that program, or wait until it is done");
   }
 }
 

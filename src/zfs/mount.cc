@@ -84,10 +84,7 @@ std::vector<Mount> mounts_in(const std::string& table, int pid) {
     std::istringstream tail(line.substr(dash + 3));
     std::string type, source;
     tail >> type >> source;
-    const std::string optional = line.substr(0, dash);
-    const bool follows =
-        optional.find(" shared:") != std::string::npos || optional.find(" master:") != std::string::npos;
-    found.push_back({makedev(device_major, device_minor), unescape(source), unescape(point), follows, pid});
+    found.push_back({makedev(device_major, device_minor), unescape(source), unescape(point), pid});
   }
   return found;
 }
@@ -112,14 +109,27 @@ std::vector<Mount> all_mounts() {
   return found;
 }
 
-std::vector<std::string> keep_mounted(const std::string& filesystem) {
+std::uint64_t device_at(const std::string& directory) {
+  struct stat status {};
+  return ::stat(directory.c_str(), &status) == 0 ? status.st_dev : 0;
+}
+
+std::vector<std::string> users_of(std::uint64_t device) {
   std::vector<std::string> who;
-  for (const auto& mount : all_mounts()) {
-    if (mount.pid == 0 || mount.follows || mount.source != filesystem) continue;
-    std::ifstream comm(fmt::format("/proc/{}/comm", mount.pid));
+  std::error_code none;
+  for (const auto& process : fs::directory_iterator("/proc", none)) {
+    const std::string pid = process.path().filename();
+    if (pid.find_first_not_of("0123456789") != std::string::npos) continue;
+    bool uses = device_at(process.path() / "cwd") == device || device_at(process.path() / "root") == device;
+    std::error_code gone;
+    for (const auto& open_file : fs::directory_iterator(process.path() / "fd", gone)) {
+      uses = uses || device_at(open_file.path()) == device;
+    }
+    if (!uses) continue;
+    std::ifstream comm(process.path() / "comm");
     std::string name;
     std::getline(comm, name);
-    who.push_back(fmt::format("{} (pid {})", name, mount.pid));
+    who.push_back(fmt::format("{} (pid {})", name, pid));
   }
   return who;
 }

@@ -18,18 +18,13 @@ struct Mount {
   std::uint64_t device = 0;  ///< number of the file system's device
   std::string source;        ///< "rpool/vms/.state/web"
   std::string directory;
-  bool follows = false;  ///< what is unmounted elsewhere is unmounted here, too
-  int pid = 0;           ///< a process that sees it; 0: this one does
+  int pid = 0;  ///< a process that sees it; 0: this one does
 };
 
 /// The mounts of this process.
 std::vector<Mount> own_mounts();
 /// The mounts of this process, then those of each other mount namespace that a process has.
 std::vector<Mount> all_mounts();
-/// Of processes in mount namespaces of their own: those that keep the filesystem mounted although it was unmounted
-/// here, as "node_exporter (pid 4711)".
-std::vector<std::string> keep_mounted(const std::string& filesystem);
-
 /// Makes `directory` (mode 0711) if it is not there, makes it immutable while it is empty and uncovered, so that
 /// nothing is ever written beneath, and mounts the filesystem on it. Done already counts as done. A directory
 /// that holds files, or another dataset mounted there, is an Error. `anew`: what somebody else mounted, without making
@@ -38,6 +33,12 @@ void mount_if_needed(const std::string& filesystem, const std::string& directory
 
 /// Unmounts and removes the empty directory. Not mounted counts as done; busy for longer than 5 s is an Error.
 void unmount_if_mounted(const std::string& filesystem, const std::string& directory);
+
+/// Processes with a file or working directory in the file system of this device, as "node_exporter (pid 4711)": in a
+/// mount namespace of its own one keeps it busy although it was unmounted here.
+std::vector<std::string> users_of(std::uint64_t device);
+/// Number of the device of what is mounted at the directory; 0 without one.
+std::uint64_t device_at(const std::string& directory);
 
 /// Removes an empty directory that a mount was made on; anything else stays.
 void remove_mount_point(const std::string& directory);

@@ -205,10 +205,11 @@ def test_held_where_no_process_shows_it(host):
     assert result.rc == 1 and f"loop device {loop} has {ROOT}/web open" in result.err, result
     host.sh(f"losetup -d {loop}")
     host.assert_same(before)
-    # As containers do that were given the host's file systems.
-    host.sh("nohup setsid unshare -m --propagation private sleep 600 >/dev/null 2>&1 & sleep 2")
+    # As a container may that was given the host's file systems.
+    host.sh(f"nohup setsid unshare -m --propagation private sh -c 'cd {STATE}/web; exec sleep 600' >/dev/null 2>&1 & sleep 3")
     result = host.run("kvm-delete", "web", "--yes", check=False)
-    assert result.rc == 1 and "sleep (pid " in result.err and f"keeps '{ROOT}/.state/web" in result.err, result
+    assert result.rc == 1 and "sleep (pid " in result.err, result
+    assert f"uses '{ROOT}/.state/web' in a mount namespace of its own" in result.err, result
     assert "Everything done so far was undone." in result.err, result
     host.assert_same(before)
     host.sh("pkill -x sleep")

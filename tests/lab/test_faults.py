@@ -407,7 +407,7 @@ def test_the_mount_point_of_a_tpm_stops_no_undo(host):
     """Left immutable by a host that went down, and did not mount it again: its key is not there yet."""
     command = COMMANDS["adopt"]
     trial = trial_of(host, command)
-    kill_at(host, command.argv, record_before(trial.plan, "redefine-domain"), trial.plan)
+    kill_at(host, command.argv, record_before(trial.plan, "redefine-domain") - 1, trial.plan)
     host.sh(f"umount {TPM}/{host.uuid('legacy')}; "
             f"sed -i 's/\"boot_id\":\"[^\"]*\"/\"boot_id\":\"an earlier one\"/' {JOURNAL}/*.json")
     assert trial.settle("kill -9, its TPM not mounted")
