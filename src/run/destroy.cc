@@ -56,21 +56,23 @@ std::vector<std::string> without_clones(const std::vector<std::string>& names) {
 }  // namespace
 
 void RealRunner::act(const plan::DestroyDatasets& step) const {
-  if (!recovering_) {
+  std::vector<std::string> names;
+  for (const auto& doomed : step.datasets) names.push_back(doomed.name);
+  const auto guids = zfs::dataset_guids(names);
+  const auto is_another = [&](const plan::Doomed& doomed) {
+    const auto guid = guids.find(doomed.name);
+    return guid != guids.end() && guid->second != doomed.guid;
+  };
+  for (const auto& doomed : step.datasets) {
     // A question may have stood for long.
-    for (const auto& doomed : step.datasets) {
-      const auto guid = zfs::dataset_guid(doomed.name);
-      if (guid && *guid != doomed.guid) {
-        throw Error(fmt::format("'{}' is another dataset by now: it stays", doomed.name),
-                    "look at both; 'kld recover' destroys the rest of the machine");
-      }
-    }
+    if (recovering_ || !is_another(doomed)) continue;
+    throw Error(fmt::format("'{}' is another dataset by now: it stays", doomed.name),
+                "look at both; 'kld recover' destroys the rest of the machine");
   }
   for (const auto& doomed : step.datasets) {
-    const auto guid = zfs::dataset_guid(doomed.name);
-    if (guid && *guid != doomed.guid) continue;  // another one by now: not ours to destroy
+    if (is_another(doomed)) continue;  // not ours to destroy
     if (!doomed.directory.empty()) zfs::unmount_if_mounted(doomed.name, doomed.directory);
-    if (!guid) continue;
+    if (!guids.contains(doomed.name)) continue;
     zfs::destroy_snapshots_if_present(snapshots_of(doomed.name));
     destroy_naming_holder(doomed.name);
   }

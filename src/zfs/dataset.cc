@@ -169,6 +169,19 @@ std::optional<std::uint64_t> dataset_guid(const std::string& name) {
   return parse_number(std::string_view(result.out).substr(0, result.out.find('\n')));
 }
 
+std::map<std::string, std::uint64_t> dataset_guids(const std::vector<std::string>& names) {
+  if (names.empty()) return {};
+  Argv argv = {"zfs", "get", "-Hp", "-o", "name,value", "guid"};
+  argv.insert(argv.end(), names.begin(), names.end());
+  const auto result = run_process(argv);
+  if (result.status != 0 && !is_missing(result)) fail("cannot read guids", result);
+  std::map<std::string, std::uint64_t> guids;
+  for_each_line(result.out, 2, [&](const std::vector<std::string_view>& field) {
+    guids[std::string(field[0])] = parse_number(field[1]);
+  });
+  return guids;
+}
+
 UnixTime creation_time(const std::string& name) {
   const auto result = run_process({"zfs", "get", "-Hp", "-o", "value", "creation", name});
   if (result.status == 0) {

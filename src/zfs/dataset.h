@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -104,6 +105,8 @@ std::vector<Snapshot> list_snapshots(const std::vector<std::string>& datasets, b
 std::optional<Pool> find_pool(const std::string& name);
 /// guid of a dataset, nullopt when there is none.
 std::optional<std::uint64_t> dataset_guid(const std::string& name);
+/// The same of several, in one call; those that do not exist are left out.
+std::map<std::string, std::uint64_t> dataset_guids(const std::vector<std::string>& names);
 /// When a dataset was made; 0 when there is none.
 UnixTime creation_time(const std::string& name);
 /// Local value of a property of datasets or snapshots: name, value; those that do not exist or have none are left out.

@@ -251,7 +251,7 @@ def test_what_is_sent_stays_and_is_told(host):
 # Puts another volume into the place of the machine's when libvirt has lost it.
 ANOTHER_IN_ITS_PLACE = f"""#!/bin/sh
 case "$*" in
-*'value guid {ROOT}/web')
+*'value guid {ROOT}/web '*)
   if ! [ -e /root/replaced ] && ! virsh domstate web >/dev/null 2>&1; then
     touch /root/replaced
     /usr/sbin/zfs destroy -r {ROOT}/web && /usr/sbin/zfs create -s -V 8M {ROOT}/web

@@ -125,7 +125,7 @@ TEST(Layering, PlansAreComputedWithoutInputOrOutput) {
       "|#include \"zfs/(?:change|mount|nvlist)\\.h\""
       "|std::filesystem|\\b(?:run_process|run_checked|fopen|getenv|system_clock|steady_clock|random_device|time|"
       "gettimeofday)\\("
-      "|\\b(?:list_datasets|list_origins|list_snapshots|find_pool|dataset_guid|local_property|holders|await_"
+      "|\\b(?:list_datasets|list_origins|list_snapshots|find_pool|dataset_guids?|local_property|holders|await_"
       "devices)\\("
       "|\\bConnection\\b";
   for (const auto& source : sources()) {
