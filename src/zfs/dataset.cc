@@ -68,6 +68,9 @@ bool is_below(std::string_view dataset, std::string_view ancestor) {
 
 namespace {
 
+// Thousands of datasets on a busy host take minutes; nothing is better than waiting.
+constexpr auto kListingLimit = std::chrono::minutes(15);
+
 /// What the tool says of those of the names that exist.
 struct Found {
   std::string text;
@@ -80,6 +83,7 @@ Found list(const std::string& types, const std::string& wanted, const std::vecto
   argv.insert(argv.end(), options.begin(), options.end());
   argv.insert(argv.end(), names.begin(), names.end());
   ProcessOptions how;
+  how.limit = kListingLimit;
   how.on_start = on_start;
   auto result = run_process(argv, how);
   const bool all = result.status == 0;
@@ -126,7 +130,10 @@ Listing list_shallow(const std::vector<std::string>& datasets, bool snapshots, c
 }
 
 std::vector<Dataset> list_origins(const std::string& pool) {
-  const auto result = run_process({"zfs", "list", "-Hp", "-r", "-t", "filesystem,volume", "-o", "name,origin", pool});
+  ProcessOptions how;
+  how.limit = kListingLimit;
+  const auto result =
+      run_process({"zfs", "list", "-Hp", "-r", "-t", "filesystem,volume", "-o", "name,origin", pool}, how);
   if (result.status != 0) fail(fmt::format("cannot list '{}'", pool), result);
   std::vector<Dataset> datasets;
   for_each_line(result.out, 2, [&](const std::vector<std::string_view>& field) {
@@ -142,8 +149,9 @@ std::vector<Snapshot> list_snapshots(const std::vector<std::string>& datasets, b
   if (datasets.empty()) return {};
   Argv argv = {"zfs", "list", "-Hp", "-d", "1", "-t", "snapshot", "-o", snapshot_columns(sizes)};
   argv.insert(argv.end(), datasets.begin(), datasets.end());
-  const auto result = run_process(
-      argv, {.limit = std::chrono::minutes(5), .input = {}, .on_output = {}, .stop = {}, .dies_with_us = false});
+  ProcessOptions how;
+  how.limit = kListingLimit;
+  const auto result = run_process(argv, how);
   if (result.status != 0 && !is_missing(result)) fail("cannot list snapshots", result);
   auto snapshots = parse_snapshots(result.out, sizes);
   keep_own(snapshots, datasets);
