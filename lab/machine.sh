@@ -5,7 +5,7 @@
 
 ram=6144M
 pool_size=24G
-# The lab for measurements has two, as no host has one (see `machine`); what is measured there starts no machine.
+# The lab for measurements has two, as hosts have more than one; it starts no machine (see below).
 cpus=${KLD_LAB_CPUS:-1}
 spare_size=4G
 kernel_line='root=/dev/vda rw console=ttyS0 net.ifnames=0 mitigations=off apparmor=1 security=apparmor'

@@ -81,7 +81,7 @@ void RealRunner::act(const plan::DestroyDatasets& step) const {
 void RealRunner::act(const plan::DestroySnapshots& step) const {
   std::vector<std::string> datasets;
   for (const auto& doomed : step.snapshots) {
-    const auto dataset = doomed.name.substr(0, doomed.name.find('@'));
+    const auto dataset = zfs::dataset_of(doomed.name);
     if (std::find(datasets.begin(), datasets.end(), dataset) == datasets.end() && zfs::exists(dataset)) {
       datasets.push_back(dataset);
     }
