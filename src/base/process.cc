@@ -107,6 +107,11 @@ void reap(pid_t pid, int& status) {
   }
 }
 
+std::function<bool()>& stop_of_lookers() {
+  static std::function<bool()> stop;
+  return stop;
+}
+
 void end_process(pid_t pid) {
   ::kill(-pid, SIGTERM);
   int status = 0;
@@ -119,6 +124,9 @@ void end_process(pid_t pid) {
 }
 
 }  // namespace
+
+Interruptible::Interruptible(std::function<bool()> stop) { stop_of_lookers() = std::move(stop); }
+Interruptible::~Interruptible() { stop_of_lookers() = nullptr; }
 
 ProcessResult run_process(const Argv& wanted, const ProcessOptions& options) {
   Argv argv = wanted;
@@ -138,10 +146,11 @@ ProcessResult run_process(const Argv& wanted, const ProcessOptions& options) {
   ProcessResult result;
   const auto collect = [&](std::string_view piece) { result.out.append(piece); };
   const auto deadline = Clock::now() + options.limit;
+  const auto& stop = options.stop ? options.stop : stop_of_lookers();
   std::size_t written = 0;
   if (options.input.empty() || options.input_fd >= 0) in.close_write();
   while (out.read_end >= 0 || err.read_end >= 0) {
-    if (options.stop && options.stop()) {
+    if (stop && stop()) {
       end_process(pid);
       throw Interrupted();
     }

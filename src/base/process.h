@@ -42,6 +42,16 @@ ProcessResult run_process(const Argv& argv, const ProcessOptions& options = {});
 /// The same, but a status other than 0 is an Error with the program's own words.
 std::string run_checked(const Argv& argv, const ProcessOptions& options = {});
 
+/// While it lives, programs that have no `stop` of their own end when this one says so: for what looks and changes
+/// nothing. One at a time; no other thread may be running programs when it begins or ends.
+class Interruptible {
+ public:
+  explicit Interruptible(std::function<bool()> stop);
+  ~Interruptible();
+  Interruptible(const Interruptible&) = delete;
+  Interruptible& operator=(const Interruptible&) = delete;
+};
+
 /// As one would type it: words that need it in single quotes.
 std::string shell_line(const Argv& argv);
 

@@ -168,8 +168,10 @@ void Context::dispose(const std::map<std::string, run::Lock>& locks, const run::
       held = run::Locks::take(locks, kLockPatience);
     }
   }
+  auto looking = std::make_unique<Interruptible>(run::interrupted);
   const run::Host host = run::Host::look(where, uri(), wanted);
   const Proposal proposal = propose(host);
+  looking.reset();
   if (const auto* refusal = std::get_if<Refusal>(&proposal.result)) {
     if (refusal->kind == "usage") throw UsageError(refusal->message, refusal->hint);
     throw Refused(*refusal);

@@ -237,8 +237,8 @@ Result plan_clone(const View& view, const CloneRequest& request, const CloneFact
   add_datasets(plan, view, source, targets, request, fresh);
   add_state_and_domains(plan, view, source, targets, request);
   if (request.full && source.take) {
-    // An independent copy needs its snapshot no more.
-    DestroyOwn done{{}, {}, fresh.op};
+    // An independent copy needs its snapshot no more. Who sends or holds it by now may keep it: the copy is done.
+    DestroyOwn done{{}, {}, fresh.op, true};
     for (const auto& dataset : machine->datasets()) done.snapshots.push_back(dataset.name + "@" + source.snapshot);
     plan.steps.emplace_back(std::move(done));
   }

@@ -247,11 +247,13 @@ struct DestroySnapshots {
 };
 
 /// What undoes a creation: destroys those of these datasets and snapshots that carry the operation's UUID; a dataset
-/// with the snapshots that it has by then, unless one has clones or holds.
+/// with the snapshots that it has by then, unless one has clones or holds. With `if_unused`, what cannot be destroyed
+/// stays, and that is no failure.
 struct DestroyOwn {
   std::vector<std::string> datasets;  ///< in this order
   std::vector<std::string> snapshots;
   std::string op;
+  bool if_unused = false;
   bool operator==(const DestroyOwn&) const = default;
 };
 

@@ -44,7 +44,7 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Doomed, name, guid, directory)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DestroyDatasets, datasets)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DoomedSnapshot, name, guid)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DestroySnapshots, snapshots, if_unused)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DestroyOwn, datasets, snapshots, op)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(DestroyOwn, datasets, snapshots, op, if_unused)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RestoreFiles, files)
 
 namespace {

@@ -94,11 +94,15 @@ void RealRunner::act(const plan::DestroySnapshots& step) const {
     names.push_back(snapshot.name);
   }
   if (!step.if_unused) return zfs::destroy_snapshots_if_present(names);
+  destroy_unused(names);
+}
+
+void RealRunner::destroy_unused(const std::vector<std::string>& snapshots) const {
   try {
-    zfs::destroy_snapshots_if_present(names);
-  } catch (const zfs::Busy& busy) {
-    // A courtesy: what was asked for is done. Somebody is sending it, and may destroy it then.
-    if (warn_) warn_(fmt::format("{} stays: {}", fmt::join(names, ", "), busy.message()));
+    zfs::destroy_snapshots_if_present(snapshots);
+  } catch (const Error& error) {
+    // A courtesy: what was asked for is done. Somebody is sending or cloning it, and may destroy it then.
+    if (warn_) warn_(fmt::format("{} stays: {}", fmt::join(snapshots, ", "), error.message()));
   }
 }
 
@@ -108,8 +112,25 @@ void RealRunner::act(const plan::DestroyOwn& step) const {
     if (op == step.op) names.push_back(name);
   }
   // Another operation has cloned one since: it stays, and goes with its last user.
-  zfs::destroy_snapshots_if_present(without_clones(names));
+  names = unclaimed(without_clones(names));
+  if (step.if_unused) {
+    destroy_unused(names);
+  } else {
+    zfs::destroy_snapshots_if_present(names);
+  }
   for (const auto& dataset : step.datasets) destroy_own(dataset, step);
+}
+
+std::vector<std::string> RealRunner::unclaimed(const std::vector<std::string>& snapshots) const {
+  std::vector<std::string> free;
+  for (const auto& snapshot : snapshots) {
+    const auto name = snapshot.substr(snapshot.find('@') + 1);
+    const bool used = std::any_of(shared_.begin(), shared_.end(), [&](const std::string& machine) {
+      return !claims_.take(machine, name, Lock::exclusive);
+    });
+    if (!used) free.push_back(snapshot);
+  }
+  return free;
 }
 
 void RealRunner::destroy_own(const std::string& dataset, const plan::DestroyOwn& step) const {

@@ -40,18 +40,21 @@ std::string command_line(const std::string& pid) {
 /// Who holds a flock on this file: all processes that have an open file with the lock on it, not only the one that took
 /// it, which /proc/locks names and which may have ended.
 std::vector<std::string> lock_holders(int fd) {
-  struct stat wanted {};
+  // What the server of a file would have to be asked for is not asked: it may be gone.
+  constexpr int kHow = AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT;
+  struct statx wanted {};
   std::vector<std::string> holders;
-  if (::fstat(fd, &wanted) != 0) return holders;
+  if (::statx(fd, "", kHow | AT_EMPTY_PATH, STATX_INO, &wanted) != 0) return holders;
   std::error_code ignored;
   for (const auto& process : fs::directory_iterator("/proc", ignored)) {
     const std::string pid = process.path().filename();
     if (pid.find_first_not_of("0123456789") != std::string::npos) continue;
     std::error_code gone;
     for (const auto& open_file : fs::directory_iterator(process.path() / "fd", gone)) {
-      struct stat status {};
-      if (::stat(open_file.path().c_str(), &status) != 0 || status.st_dev != wanted.st_dev ||
-          status.st_ino != wanted.st_ino) {
+      struct statx status {};
+      if (::statx(AT_FDCWD, open_file.path().c_str(), kHow, STATX_INO, &status) != 0 ||
+          status.stx_dev_major != wanted.stx_dev_major || status.stx_dev_minor != wanted.stx_dev_minor ||
+          status.stx_ino != wanted.stx_ino) {
         continue;
       }
       // "lock:\t1: FLOCK  ADVISORY  WRITE 4711 00:19:1234 0 EOF", of this open file alone.

@@ -162,10 +162,10 @@ void RealRunner::act(const plan::UnmountFilesystems& step) const {
     zfs::unmount_if_mounted(mount.filesystem, mount.directory);
     // It could not be destroyed, which would come to light behind the point of no return.
     const bool looks = device != 0 && !undoing_ && !recovering_;
-    const auto users = looks ? zfs::users_of(device) : std::vector<std::string>();
+    const auto users = looks ? zfs::still_used_by(mount.filesystem, device) : std::vector<std::string>();
     if (users.empty()) continue;
-    throw Error(fmt::format("{} uses '{}' in a mount namespace of its own", users.front(), mount.filesystem),
-                "end that program, or wait until it is done");
+    throw Error(fmt::format("'{}' is in use: {}", mount.filesystem, users.front()),
+                "end that program or mount, or wait until it is done");
   }
 }
 
@@ -194,6 +194,10 @@ void RealRunner::act(const plan::WriteFiles& step) const {
 
 void RealRunner::act(const plan::RestoreFiles& step) const {
   for (const auto& file : step.files) {
+    const bool others = std::any_of(shared_.begin(), shared_.end(), [&](const std::string& machine) {
+      return file.path.starts_with(plan::state_directory(machine) + "/");
+    });
+    if (others) continue;
     // Recovery has the machine for itself: what another left half written goes, too.
     if (recovering_) remove_unfinished(file.path);
     const auto now = read_file(file.path);

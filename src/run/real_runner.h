@@ -10,6 +10,7 @@
 
 #include "base/time.h"
 #include "run/executor.h"
+#include "run/lock.h"
 #include "virt/connection.h"
 
 namespace kld::run {
@@ -35,8 +36,13 @@ class RealRunner : public Runner {
   void warn_with(std::function<void(const std::string&)> warn) { warn_ = std::move(warn); }
   /// The machines' locks, which programs that change them hold on should we be killed.
   void give_locks(std::vector<int> descriptors) { locks_ = std::move(descriptors); }
-  /// Recovers what another process left: a domain that runs by now is in use, and not taken away.
-  void recover() { recovering_ = true; }
+  /// Recovers what another process left: a domain that runs by now is in use, and not taken away. Of the machines
+  /// whose locks are shared with others meanwhile, what these may be using is left alone: saved definitions, and
+  /// snapshots that they claim.
+  void recover(std::vector<std::string> shared = {}) {
+    recovering_ = true;
+    shared_ = std::move(shared);
+  }
   /// What the operation had made and not marked yet is known by its age: from its beginning to this time.
   void take_unmarked(UnixTime from, UnixTime to) { unmarked_ = {from, to}; }
 
@@ -72,6 +78,8 @@ class RealRunner : public Runner {
   void act(const plan::DestroyOwn& step) const;
   void act(const plan::RestoreFiles& step) const;
   void destroy_own(const std::string& dataset, const plan::DestroyOwn& step) const;
+  void destroy_unused(const std::vector<std::string>& snapshots) const;
+  std::vector<std::string> unclaimed(const std::vector<std::string>& snapshots) const;
 
   const virt::Connection* connection_;
   Progress progress_;
@@ -79,6 +87,8 @@ class RealRunner : public Runner {
   std::function<void(const std::string&)> warn_;
   std::vector<int> locks_;
   bool recovering_ = false;
+  std::vector<std::string> shared_;
+  mutable SnapshotClaims claims_;
   bool undoing_ = false;
   std::string edited_;  ///< a domain that somebody edited before we did: the undo leaves it as it is
   std::optional<std::pair<UnixTime, UnixTime>> unmarked_;

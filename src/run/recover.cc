@@ -44,6 +44,25 @@ bool finish(const OpenEntry& entry, Runner& runner, const Watch& watch, std::siz
   return true;
 }
 
+/// The machines' locks. One that the operation only takes from may be in use for hours: it is shared then, and named.
+Locks lock_all(const plan::Plan& plan, std::vector<std::string>& shared) {
+  std::map<std::string, Lock> machines;
+  for (const auto& name : plan.machines) {
+    machines[name] = Lock::exclusive;
+    if (plan::only_takes_from(plan, name)) shared.push_back(name);
+  }
+  if (!shared.empty()) {
+    try {
+      auto locks = Locks::take(machines, 200ms);
+      shared.clear();
+      return locks;
+    } catch (const Refused&) {
+      for (const auto& name : shared) machines[name] = Lock::shared;
+    }
+  }
+  return Locks::take(machines, 10s);
+}
+
 }  // namespace
 
 Recovered recover_one(OpenEntry& entry, Runner& runner, const Watch& watch) {
@@ -77,9 +96,9 @@ Recovered recover_one(OpenEntry& entry, Runner& runner, const Watch& watch) {
   return result;
 }
 
-std::vector<Recovered> recover(const std::function<Runner&(const OpenEntry&)>& runner, const Watch& watch,
-                               const std::function<bool(const OpenEntry&)>& wanted_entry,
-                               const std::string& directory) {
+std::vector<Recovered> recover(
+    const std::function<Runner&(const OpenEntry&, const std::vector<std::string>& shared)>& runner, const Watch& watch,
+    const std::function<bool(const OpenEntry&)>& wanted_entry, const std::string& directory) {
   std::vector<std::string> paths;
   for (const auto& entry : open_entries(directory)) {
     if (!wanted_entry || wanted_entry(entry)) paths.push_back(entry.path());
@@ -89,17 +108,13 @@ std::vector<Recovered> recover(const std::function<Runner&(const OpenEntry&)>& r
     Recovered result{"", "", {}, Recovered::How::failed, ""};
     try {
       // The machines first, then the entry: who waits for a machine finds its entry settled.
-      std::map<std::string, Lock> machines;
-      {
-        OpenEntry seen(-1, path);
-        read_entry(seen);
-        for (const auto& name : seen.plan.machines)
-          machines[name] = plan::only_takes_from(seen.plan, name) ? Lock::shared : Lock::exclusive;
-        result.operation = seen.plan.operation;
-        result.op = seen.plan.op;
-        result.machines = seen.plan.machines;
-      }
-      const auto locks = Locks::take(machines, 10s);
+      OpenEntry seen(-1, path);
+      read_entry(seen);
+      result.operation = seen.plan.operation;
+      result.op = seen.plan.op;
+      result.machines = seen.plan.machines;
+      std::vector<std::string> shared;
+      const auto locks = lock_all(seen.plan, shared);
       auto entry = claim_entry(path);
       if (!entry) continue;
       if (entry->done) {
@@ -110,7 +125,7 @@ std::vector<Recovered> recover(const std::function<Runner&(const OpenEntry&)>& r
       if (!entry->plan.root.empty() && !zfs::exists(entry->plan.root)) {
         throw Error(fmt::format("'{}' is not there: import its pool first", entry->plan.root));
       }
-      results.push_back(recover_one(*entry, runner(*entry), watch));
+      results.push_back(recover_one(*entry, runner(*entry, shared), watch));
     } catch (const Interrupted&) {
       throw;
     } catch (const Refused& refused) {

@@ -133,9 +133,11 @@ using Devices = std::map<dev_t, std::string>;
 
 /// The volume of a block device by its path, empty when it is none of these.
 std::string volume_at(const Devices& devices, const std::string& path) {
-  struct stat status {};
-  if (::stat(path.c_str(), &status) != 0 || !S_ISBLK(status.st_mode)) return {};
-  const auto device = devices.find(status.st_rdev);
+  // Of a file of a server that is gone, nothing is asked that only the server knows.
+  struct statx status {};
+  const int how = AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT;
+  if (::statx(AT_FDCWD, path.c_str(), how, STATX_TYPE, &status) != 0 || !S_ISBLK(status.stx_mode)) return {};
+  const auto device = devices.find(makedev(status.stx_rdev_major, status.stx_rdev_minor));
   return device == devices.end() ? std::string() : device->second;
 }
 
@@ -214,10 +216,14 @@ void add_mounts(const Devices& devices, const std::vector<Mount>& mounts, std::v
   std::set<std::string> mounted;
   for (const auto& mount : mounts) {
     const auto device = devices.find(mount.device);
-    if (device == devices.end() || !mounted.insert(device->second).second) continue;
+    // Btrfs gives its mounts numbers of their own, and tells the device by name alone.
+    const auto volume = device != devices.end()             ? device->second
+                        : mount.source.starts_with("/dev/") ? volume_at(devices, mount.source)
+                                                            : std::string();
+    if (volume.empty() || !mounted.insert(volume).second) continue;
     const auto whose =
         mount.pid == 0 ? "" : fmt::format(" of {} (pid {})", process_name(std::to_string(mount.pid)), mount.pid);
-    result.push_back({0, "a mounted file system" + whose, device->second});
+    result.push_back({0, "a mounted file system" + whose, volume});
   }
 }
 

@@ -110,12 +110,22 @@ std::vector<Mount> all_mounts() {
 }
 
 std::uint64_t device_at(const std::string& directory) {
-  struct stat status {};
-  return ::stat(directory.c_str(), &status) == 0 ? status.st_dev : 0;
+  // What a server that is gone would have to answer is not asked.
+  struct statx status {};
+  const int how = AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT;
+  if (::statx(AT_FDCWD, directory.c_str(), how, STATX_TYPE, &status) != 0) return 0;
+  return makedev(status.stx_dev_major, status.stx_dev_minor);
 }
 
-std::vector<std::string> users_of(std::uint64_t device) {
+std::vector<std::string> still_used_by(const std::string& filesystem, std::uint64_t device) {
   std::vector<std::string> who;
+  for (const auto& mount : all_mounts()) {
+    if (mount.device != device) continue;
+    // The number was free, and another one has it by now.
+    if (mount.source != filesystem) return {};
+    who.push_back(mount.pid == 0 ? fmt::format("it is mounted at {}, too", mount.directory)
+                                 : fmt::format("it is mounted at {} for pid {}", mount.directory, mount.pid));
+  }
   std::error_code none;
   for (const auto& process : fs::directory_iterator("/proc", none)) {
     const std::string pid = process.path().filename();
@@ -129,7 +139,7 @@ std::vector<std::string> users_of(std::uint64_t device) {
     std::ifstream comm(process.path() / "comm");
     std::string name;
     std::getline(comm, name);
-    who.push_back(fmt::format("{} (pid {})", name, pid));
+    who.push_back(fmt::format("{} (pid {}) uses it in a mount namespace of its own", name, pid));
   }
   return who;
 }

@@ -34,9 +34,10 @@ void mount_if_needed(const std::string& filesystem, const std::string& directory
 /// Unmounts and removes the empty directory. Not mounted counts as done; busy for longer than 5 s is an Error.
 void unmount_if_mounted(const std::string& filesystem, const std::string& directory);
 
-/// Processes with a file or working directory in the file system of this device, as "node_exporter (pid 4711)": in a
-/// mount namespace of its own one keeps it busy although it was unmounted here.
-std::vector<std::string> users_of(std::uint64_t device);
+/// What keeps a filesystem of this device number busy although it was unmounted at its directory: other mounts of it,
+/// processes with a file or working directory in it, in a mount namespace of their own. In words, such as
+/// "node_exporter (pid 4711) uses it in a mount namespace of its own".
+std::vector<std::string> still_used_by(const std::string& filesystem, std::uint64_t device);
 /// Number of the device of what is mounted at the directory; 0 without one.
 std::uint64_t device_at(const std::string& directory);
 

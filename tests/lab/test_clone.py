@@ -357,6 +357,38 @@ def test_full_copy(host):
     assert host.domains() == {"copy": "shut off", "copy-2": "shut off", "copy-3": "shut off"}
 
 
+def test_full_copy_of_a_snapshot_that_others_want(host):
+    """Who sends or holds it by now keeps it; the copy is done."""
+    host.create("web")
+    host.fill("web", mib=4)
+    host.write("/usr/local/sbin/zfs", "#!/bin/sh\n[ \"$1\" != send ] || for last; do :; done\n"
+                                      "[ \"$1\" != send ] || /usr/sbin/zfs hold backup \"$last\"\n"
+                                      "exec /usr/sbin/zfs \"$@\"\n")
+    host.sh("chmod +x /usr/local/sbin/zfs")
+    result = host.run("kvm-clone", "web", "copy", "--full")
+    host.sh("rm /usr/local/sbin/zfs")
+    (snapshot,) = host.snapshots("web")
+    assert f"{ROOT}/web@{snapshot}" in result.warnings[-1] and "stays" in result.warnings[-1], result
+    assert host.domains() == {"web": "shut off", "copy": "shut off"}
+    assert host.checksum(f"/dev/zvol/{ROOT}/copy", 8) == host.checksum(f"/dev/zvol/{ROOT}/web", 8)
+    assert host.run("kld", "recover").out == "Nothing to recover.\n"
+    host.sh(f"zfs release backup {ROOT}/web@{snapshot} {ROOT}/.state/web@{snapshot}")
+    host.run("kvm-delete", "web", "copy", "--yes")
+
+
+def test_interrupted_while_it_looks(host):
+    """A listing may take minutes: nobody has to wait for its end."""
+    host.create("web")
+    host.write("/usr/local/sbin/zfs", "#!/bin/sh\n[ \"$1\" != list ] || sleep 300\nexec /usr/sbin/zfs \"$@\"\n")
+    before = host.state()
+    host.sh("chmod +x /usr/local/sbin/zfs")
+    result = host.run("timeout", "--preserve-status", "-s", "INT", "5", "kvm-clone", "web", "copy", check=False, timeout=60)
+    host.sh("rm /usr/local/sbin/zfs")
+    assert result.rc == 130 and result.errors == ["error: interrupted"], result
+    assert host.sh("pgrep -x sleep || true") == ""
+    host.assert_same(before)
+
+
 # ---- Parts that cannot be cloned ----
 
 

@@ -209,10 +209,16 @@ def test_held_where_no_process_shows_it(host):
     host.sh(f"nohup setsid unshare -m --propagation private sh -c 'cd {STATE}/web; exec sleep 600' >/dev/null 2>&1 & sleep 3")
     result = host.run("kvm-delete", "web", "--yes", check=False)
     assert result.rc == 1 and "sleep (pid " in result.err, result
-    assert f"uses '{ROOT}/.state/web' in a mount namespace of its own" in result.err, result
+    assert f"'{ROOT}/.state/web' is in use: " in result.err and " uses it in a mount namespace of its own" in result.err
     assert "Everything done so far was undone." in result.err, result
     host.assert_same(before)
     host.sh("pkill -x sleep")
+    # A bind mount is another place of it.
+    host.sh(f"mkdir /root/bind; mount --bind {STATE}/web /root/bind")
+    result = host.run("kvm-delete", "web", "--yes", check=False)
+    assert result.rc == 1 and f"'{ROOT}/.state/web' is in use: it is mounted at /root/bind, too" in result.err, result
+    host.assert_same(before)
+    host.sh("umount /root/bind; rmdir /root/bind")
     # A mount of its disk there is one, too.
     host.sh(f"mkfs.ext4 -q /dev/zvol/{ROOT}/web; nohup setsid unshare -m --propagation private sh -c "
             f"'mount /dev/zvol/{ROOT}/web /mnt; exec sleep 600' >/dev/null 2>&1 & sleep 3")
@@ -220,7 +226,15 @@ def test_held_where_no_process_shows_it(host):
     assert result.rc == 1 and "a mounted file system of sleep (pid " in result.err, result
     host.assert_same(before)
     host.sh("pkill -x sleep; sleep 1")
-    host.run("kvm-delete", "web", "--yes")
+    # So is one of a file system that names its device by the path alone.
+    host.run("kvm-create", "wide", "--no-start", "--disk", "128M", "--ram", "256", "--firmware", "bios", "--no-tpm")
+    host.sh(f"mkfs.btrfs -q /dev/zvol/{ROOT}/wide; mount /dev/zvol/{ROOT}/wide /mnt")
+    before = host.state()
+    result = host.run("kvm-delete", "wide", "--yes", check=False)
+    assert result.rc == 1 and f"a mounted file system has {ROOT}/wide open" in result.err, result
+    host.assert_same(before)
+    host.sh("umount /mnt")
+    host.run("kvm-delete", "web", "wide", "--yes")
     host.assert_datasets(NOTHING)
 
 

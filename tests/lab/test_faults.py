@@ -393,14 +393,44 @@ def test_recovery_waits_for_nobody_else(host):
     assert trial.settle("kill -9, a lock held", recover=lambda: host.run("kld", "recover"))
 
 
+def save_definition(host, name):
+    """As the first snapshot does. Among others who use the machine it is not taken back."""
+    host.run("kvm-snap", "-q", name, "snap", "first")
+    host.run("kvm-snap", "-q", name, "delete", "first", "--yes")
+
+
 def test_recovery_of_a_clone_waits_for_no_other_clone(host):
     """Its source may be copied for hours meanwhile."""
     command = COMMANDS["clone"]
+    save_definition(host, "source")
     trial = trial_of(host, command)
     kill_at(host, command.argv, 4)
     background(host, ["flock", "-s", "/run/kldload/lock/source", "sleep", "60"])
     assert trial.settle("kill -9, its source in use")
     end_background(host)
+
+
+def test_recovery_of_a_clone_takes_nothing_from_another(host):
+    """The snapshot of the dead one is being copied by then."""
+    command = COMMANDS["clone"]
+    save_definition(host, "source")
+    trial = trial_of(host, command)
+    kill_at(host, command.argv, record_before(trial.plan, "clone-datasets"))
+    snapshot = host.snapshots("source")[-1]
+    # As if somebody recovered it just then, the next command uses what is there.
+    host.sh(f"nohup setsid flock -o {JOURNAL}/*.json sleep 600 >/dev/null 2>&1 & sleep 1")
+    host.write("/usr/local/sbin/zfs", "#!/bin/sh\n[ \"$1\" != send ] || sleep 20\nexec /usr/sbin/zfs \"$@\"\n")
+    host.sh("chmod +x /usr/local/sbin/zfs")
+    background(host, ["kvm-clone", "source", "long", "--full"])
+    host.sh("for i in $(seq 300); do pgrep -f '^/bin/sh .*zfs send' && break; sleep 0.1; done >/dev/null; pkill -x flock")
+    (recovered,) = host.run("kld", "recover", "--json").json
+    assert recovered["result"] == "undone" and snapshot in host.snapshots("source"), recovered
+    host.sh("rm /usr/local/sbin/zfs")
+    rc, said = background_status(host)
+    assert rc == 0, said
+    host.sh(f"zfs list -H -o name -t snapshot | grep '@{snapshot}$' | xargs -n 1 zfs destroy")
+    host.run("kvm-delete", "long", "--yes")
+    assert trial.settle("kill -9, its snapshot being copied")
 
 
 def test_the_mount_point_of_a_tpm_stops_no_undo(host):
