@@ -72,6 +72,7 @@ Disk read_disk(pugi::xml_node node) {
   disk.format = attribute(node.child("driver"), "type");
   disk.readonly = static_cast<bool>(node.child("readonly"));
   disk.shareable = static_cast<bool>(node.child("shareable"));
+  disk.optional = has_value(node.child("source"), "startupPolicy", "optional");
   return disk;
 }
 
@@ -194,6 +195,30 @@ std::optional<std::string> Definition::variables() const {
 bool Definition::uefi() const {
   const pugi::xml_node os = document_->domain().child("os");
   return has_value(os, "firmware", "efi") || has_value(os.child("loader"), "type", "pflash");
+}
+
+std::optional<std::string> Definition::loader() const {
+  auto path = text_of(document_->domain().child("os").child("loader"));
+  return path.empty() ? std::nullopt : std::optional(std::move(path));
+}
+
+std::string Definition::architecture() const {
+  return attribute(document_->domain().child("os").child("type"), "arch");
+}
+
+std::string Definition::machine_type() const {
+  return attribute(document_->domain().child("os").child("type"), "machine");
+}
+
+std::string Definition::emulator() const { return text_of(document_->devices().child("emulator")); }
+
+std::optional<std::string> Definition::custom_cpu() const {
+  const auto cpu = document_->domain().child("cpu");
+  const bool named = cpu.child("model") && (!cpu.attribute("mode") || has_value(cpu, "mode", "custom"));
+  if (!named) return std::nullopt;
+  pugi::xml_document alone;
+  alone.append_copy(cpu);
+  return print(alone);
 }
 
 Tpm Definition::tpm() const {

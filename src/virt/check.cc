@@ -20,9 +20,13 @@ virErrorNumber last_error() {
   return error == nullptr ? VIR_ERR_OK : static_cast<virErrorNumber>(error->code);
 }
 
-void fail(std::string_view doing, std::string hint) {
+std::string last_message() {
   const virErrorPtr last = api().virGetLastError();
-  Error error(last != nullptr && last->message != nullptr ? last->message : "libvirt gave no reason", std::move(hint));
+  return last != nullptr && last->message != nullptr ? last->message : "libvirt gave no reason";
+}
+
+void fail(std::string_view doing, std::string hint) {
+  Error error(last_message(), std::move(hint));
   error.add_context(std::string(doing));
   throw error;
 }

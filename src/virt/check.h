@@ -33,6 +33,9 @@ void silence_libvirt();
 /// Code of this thread's last libvirt error, VIR_ERR_OK when there is none.
 virErrorNumber last_error();
 
+/// Its words.
+std::string last_message();
+
 /// Throws libvirt's last error as Error, `doing` ("looking up domain 'web'") its context.
 [[noreturn]] void fail(std::string_view doing, std::string hint = {});
 

@@ -111,6 +111,8 @@ class Connection {
   /// URI to use in messages: "qemu:///system".
   const std::string& uri() const;
   HostInfo host() const;
+  /// What of the definition QEMU cannot run on this host, in a line each: machine type, CPU. Empty: nothing.
+  std::vector<std::string> unsupported(const std::string& xml) const;
   /// "127.0.0.1:5900" of a running domain's VNC, nullopt without one.
   std::optional<std::string> vnc_address(const std::string& uuid) const;
 

@@ -20,6 +20,7 @@ struct Disk {
   std::string format;  ///< driver type: "raw", "qcow2"; empty when not said
   bool readonly = false;
   bool shareable = false;
+  bool optional = false;  ///< a medium that the machine starts without when it is not there
 
   bool operator==(const Disk&) const = default;
 };
@@ -82,7 +83,12 @@ class Definition {
   /// The file of the UEFI variables: the one named, else the one that libvirt takes when it chooses the firmware
   /// (qemuDomainNVRAMPathFormat; before 9.2 it does not write that down). None without variables of its own.
   std::optional<std::string> variables() const;
-  bool uefi() const;  ///< firmware='efi' or a pflash loader
+  bool uefi() const;                              ///< firmware='efi' or a pflash loader
+  std::optional<std::string> loader() const;      ///< path of the firmware's code when the definition names it
+  std::string architecture() const;               ///< "x86_64"
+  std::string machine_type() const;               ///< "pc-q35-7.2"
+  std::string emulator() const;                   ///< path of QEMU; empty: libvirt chooses
+  std::optional<std::string> custom_cpu() const;  ///< XML of <cpu mode='custom'>; none for the host's own CPU
   Tpm tpm() const;
   std::vector<Disk> disks() const;
   std::vector<Interface> interfaces() const;
