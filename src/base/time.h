@@ -17,6 +17,10 @@ std::string format_utc(UnixTime time);
 /// The reverse of format_utc; nullopt when it is not exactly that form or no such date.
 std::optional<UnixTime> parse_utc(std::string_view text);
 
+/// Seconds of "90s", "30m", "24h", "7d", "2w". Throws UsageError naming `what` when it is none, zero, or past a
+/// century.
+UnixTime parse_duration(std::string_view text, std::string_view what);
+
 /// "3 min", "2 h", "5 d": how long ago, one unit.
 std::string format_age(UnixTime seconds);
 

@@ -8,25 +8,15 @@
 #include "base/size.h"
 #include "cmd/commands.h"
 #include "plan/delete.h"
+#include "plan/kept.h"
 #include "plan/snapshot.h"
+#include "run/rollback_facts.h"
 #include "virt/definition.h"
 #include "zfs/dataset.h"
-#include "zfs/device.h"
 #include "zfs/mount.h"
 
 namespace kld::cmd {
 namespace {
-
-/// Who has disks of a running machine open, but for its own process.
-std::vector<std::string> other_holders(const plan::Machine& machine) {
-  std::vector<std::string> volumes;
-  for (const auto& disk : machine.disks) volumes.push_back(disk.volume.name);
-  std::vector<std::string> others;
-  for (const auto& holder : zfs::holders(volumes)) {
-    if (!holder.command.starts_with("qemu-system") && holder.command != "kvm") others.push_back(zfs::to_string(holder));
-  }
-  return others;
-}
 
 plan::DeleteFacts look(const run::Host& host, const plan::DeleteRequest& request, run::SnapshotClaims& claims) {
   plan::DeleteFacts facts;
@@ -49,11 +39,14 @@ plan::DeleteFacts look(const run::Host& host, const plan::DeleteRequest& request
       if (owner == machines.end()) continue;
       for (const auto& part : owner->second.datasets()) add(part.name);
     }
+    for (const auto& kept : plan::kept_of(host.view(), name)) {
+      for (const auto& dataset : kept.datasets()) add(dataset.name);
+    }
     if (!machine->domain) continue;
     facts.definitions[name] = host.libvirt().inactive_xml(machine->domain->uuid);
     facts.volumes.merge(run::pool_volumes(host.libvirt(), facts.definitions[name]));
     facts.block_jobs[name] = host.block_jobs(*machine);
-    if (machine->active()) facts.holders[name] = other_holders(*machine);
+    if (machine->active()) facts.holders[name] = run::other_holders(*machine);
   }
   for (const auto& domain : host.view().domains) {
     if (facts.definitions.contains(domain.name)) continue;

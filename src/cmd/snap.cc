@@ -9,6 +9,7 @@
 #include "base/size.h"
 #include "base/table.h"
 #include "cmd/commands.h"
+#include "cmd/rollback.h"
 #include "plan/snapshot.h"
 #include "zfs/dataset.h"
 
@@ -17,6 +18,7 @@ namespace {
 
 struct Flags {
   std::string machine, action, name;
+  RollbackFlags rollback;
 };
 
 run::Look shallow_look(const std::string& machine, bool snapshots) {
@@ -129,21 +131,29 @@ void remove_snapshot(cli::Context& context, const Flags& flags) {
 }  // namespace
 
 cli::Command snap() {
-  cli::Command command{"snap", "kvm-snap", "Snapshot a machine, list and delete its snapshots", "", {}, nullptr};
+  cli::Command command{"snap", "kvm-snap", "Snapshot a machine, go back to a snapshot, list and delete them",
+                       "",     {},         nullptr};
   command.description =
       "A snapshot holds the whole machine: all disks, firmware variables, TPM and definition, in one transaction "
       "group. Of "
       "a running machine it is crash-consistent: what a power cut would have left, without the power cut. "
-      "Without a name it is called by its time, @2026-04-04T14:35:00Z.";
+      "Without a name it is called by its time, @2026-04-04T14:35:00Z. "
+      "A rollback goes back to any of them, the newest or an older one, and destroys nothing: the present is set aside "
+      "below .kept with the snapshots that are newer, and undo brings it back.";
   command.examples = {{"kvm-snap web", "a snapshot named by the time"},
                       {"kvm-snap web snap before-upgrade", "a snapshot with a name"},
                       {"kvm-snap web list", "age, size, consistency, clones of each"},
+                      {"kvm-snap web rollback before-upgrade --stop", "the machine as it was then"},
+                      {"kvm-snap web undo", "the present again, as it was before the rollback"},
+                      {"kvm-snap web kept", "what is set aside, how long, how big"},
                       {"kvm-snap web delete @before-upgrade", "destroys it, after a question"}};
   command.declare = [](CLI::App& app, cli::Context& context) -> std::function<void()> {
     auto flags = std::make_shared<Flags>();
     app.add_option("MACHINE", flags->machine, "The machine")->required();
-    app.add_option("ACTION", flags->action, "snap (default), list or delete");
-    app.add_option("SNAPSHOT", flags->name, "Name of the snapshot, with or without @");
+    app.add_option("ACTION", flags->action, "snap (default), list, rollback, undo, kept, drop or delete");
+    app.add_option("SNAPSHOT", flags->name,
+                   "Name of the snapshot, with or without @; for undo and drop, of what 'kept' lists");
+    add_rollback_flags(app, flags->rollback);
     return [flags, &context] {
       if (flags->action.empty() || flags->action == "snap") return take(context, *flags);
       if (flags->action == "list") {
@@ -152,7 +162,12 @@ cli::Command snap() {
                          fmt::format("kvm-snap {} list", flags->machine));
       }
       if (flags->action == "delete") return remove_snapshot(context, *flags);
-      throw UsageError(fmt::format("'{}' is none of snap, list, delete", flags->action), "see 'kvm-snap --help'");
+      if (flags->action == "rollback") return roll_back(context, flags->machine, flags->name, flags->rollback);
+      if (flags->action == "undo") return undo(context, flags->machine, flags->name, flags->rollback);
+      if (flags->action == "drop") return drop(context, flags->machine, flags->name);
+      if (flags->action == "kept" && flags->name.empty()) return list_kept(context, flags->machine);
+      throw UsageError(fmt::format("'{}' is none of snap, list, rollback, undo, kept, drop, delete", flags->action),
+                       "see 'kvm-snap --help'");
     };
   };
   return command;

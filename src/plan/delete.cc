@@ -8,6 +8,8 @@
 
 #include "base/size.h"
 #include "plan/delete_refusals.h"
+#include "plan/drop.h"
+#include "plan/kept.h"
 #include "plan/snapshot.h"
 
 namespace kld::plan {
@@ -15,10 +17,14 @@ namespace {
 
 bool contains(const std::set<std::string>& set, const std::string& entry) { return set.find(entry) != set.end(); }
 
-std::set<std::string> datasets_of(const std::vector<Machine>& machines) {
+/// The machines' datasets, and the versions of them that were set aside.
+std::set<std::string> datasets_of(const View& view, const std::vector<Machine>& machines) {
   std::set<std::string> names;
   for (const auto& machine : machines) {
     for (const auto& dataset : machine.datasets()) names.insert(dataset.name);
+    for (const auto& kept : kept_of(view, machine.name)) {
+      for (const auto& doomed : doomed_with(kept)) names.insert(doomed.name);
+    }
   }
   return names;
 }
@@ -58,11 +64,14 @@ std::vector<DoomedSnapshot> own_snapshots(const std::set<std::string>& doomed, c
 }
 
 /// Clones before what they were cloned from, children before parents.
-std::vector<Doomed> in_order(const std::vector<Machine>& machines) {
+std::vector<Doomed> in_order(const View& view, const std::vector<Machine>& machines) {
   std::vector<Doomed> waiting;
   std::map<std::string, std::string> origins;
   for (const auto& machine : machines) {
-    const auto uuid = machine.domain ? machine.domain->uuid : std::string();
+    for (const auto& kept : kept_of(view, machine.name)) {
+      for (auto& doomed : doomed_with(kept)) waiting.push_back(std::move(doomed));
+      for (const auto& dataset : kept.datasets()) origins[dataset.name] = zfs::dataset_of(dataset.origin);
+    }
     // Disks first: one that is in use keeps the keys and variables that belong to it.
     for (const auto& disk : machine.disks) waiting.push_back({disk.volume.name, disk.volume.guid, ""});
     if (machine.tpm) waiting.push_back({machine.tpm->name, machine.tpm->guid, machine.tpm->mountpoint});
@@ -106,11 +115,16 @@ Doom describe_deletion(const View& view, const DeleteRequest& request, const Del
       doom.lines.push_back(fmt::format("  {} ({}, {} snapshot{})", dataset.name, format_size(dataset.used), count,
                                        count == 1 ? "" : "s"));
     }
+    for (const auto& kept : kept_of(view, name)) {
+      doom.used += kept.container.used;
+      doom.lines.push_back(
+          fmt::format("  {}, set aside by a {} ({})", kept.name, kept.reason, format_size(kept.container.used)));
+    }
     for (const auto& disk : foreign_disks_of(view, *machine, facts)) {
       doom.lines.push_back(fmt::format("  but not {} ({}), which is none of its zvols", disk.what, disk.target));
     }
   }
-  for (const auto& snapshot : last_used(view, datasets_of(machines), facts)) {
+  for (const auto& snapshot : last_used(view, datasets_of(view, machines), facts)) {
     doom.lines.push_back(fmt::format("  {} (nothing else was cloned from it)", snapshot.name));
   }
   return doom;
@@ -125,7 +139,7 @@ Result plan_delete(const View& view, const DeleteRequest& request, const DeleteF
     if (auto refusal = not_deletable(view, *machine, request, facts)) return *refusal;
     machines.push_back(std::move(*machine));
   }
-  const auto doomed = datasets_of(machines);
+  const auto doomed = datasets_of(view, machines);
   std::set<std::string> undefined;
   for (const auto& machine : machines) {
     if (machine.domain) undefined.insert(machine.domain->uuid);
@@ -166,7 +180,7 @@ Result plan_delete(const View& view, const DeleteRequest& request, const DeleteF
   if (auto snapshots = own_snapshots(doomed, facts); !snapshots.empty()) {
     plan.steps.emplace_back(DestroySnapshots{std::move(snapshots), false});
   }
-  plan.steps.emplace_back(DestroyDatasets{in_order(machines)});
+  plan.steps.emplace_back(DestroyDatasets{in_order(view, machines)});
   if (auto snapshots = last_used(view, doomed, facts); !snapshots.empty()) {
     plan.steps.emplace_back(DestroySnapshots{std::move(snapshots), true});
   }

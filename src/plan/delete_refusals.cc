@@ -6,6 +6,8 @@
 
 #include <algorithm>
 
+#include "plan/kept.h"
+
 namespace kld::plan {
 namespace {
 
@@ -53,30 +55,6 @@ std::optional<Refusal> another_domain(const View& view, const Machine& machine, 
                  fmt::format("if it is another machine, give it another name: virsh domrename {} NEW; if not, give it "
                              "its disks back",
                              machine.name)};
-}
-
-std::optional<Refusal> shared_disk(const View& view, const Machine& machine, const std::string& volume) {
-  for (const auto& domain : view.domains) {
-    if (domain.name == machine.name) continue;
-    for (const auto& path : domain.block_paths) {
-      if (volume_of(view, path) == volume) {
-        const auto also_live = virt::is_active(domain.state) ? " (and --live, as it runs)" : "";
-        return Refusal{"shared-disk",
-                       fmt::format("{} is a disk of domain '{}', too", volume, domain.name),
-                       {path},
-                       fmt::format("detach it there first: 'virsh domblklist {0} --inactive' shows its TARGET for "
-                                   "virsh detach-disk {0} TARGET --config{1}",
-                                   domain.name, also_live)};
-      }
-      if (may_be_volume(path, volume)) {
-        return Refusal{"shared-disk",
-                       fmt::format("whether {} is a disk of domain '{}', too, cannot be told", volume, domain.name),
-                       {fmt::format("{}: libvirt cannot look into that storage pool", path)},
-                       "activate it: virsh pool-start POOL; or refresh it: virsh pool-refresh POOL"};
-      }
-    }
-  }
-  return std::nullopt;
 }
 
 }  // namespace
@@ -136,21 +114,13 @@ std::optional<Refusal> not_deletable(const View& view, const Machine& machine, c
                    "end that program, or wait until it is done"};
   }
   if (auto refusal = another_domain(view, machine, facts)) return refusal;
-  for (const auto& disk : machine.disks) {
-    if (auto refusal = shared_disk(view, machine, disk.volume.name)) return refusal;
-  }
-  for (const auto& dataset : view.datasets) {
-    const bool foreign = machine.state && zfs::is_below(dataset.name, machine.state->name) &&
-                         (!machine.tpm || dataset.name != machine.tpm->name);
-    if (!foreign) continue;
-    return Refusal{
-        "foreign-dataset",
-        fmt::format("{} lies below the state of machine '{}' and is not part of it", dataset.name, machine.name),
-        {},
-        fmt::format("move it away first: zfs rename {} ...", dataset.name)};
+  if (auto refusal = shared_disk(view, machine)) return refusal;
+  if (auto refusal = foreign_dataset(view, machine)) return refusal;
+  auto datasets = machine.datasets();
+  for (const auto& kept : kept_of(view, machine.name)) {
+    for (auto& dataset : kept.datasets()) datasets.push_back(std::move(dataset));
   }
   for (const auto& snapshot : facts.snapshots) {
-    const auto datasets = machine.datasets();
     const bool own =
         std::any_of(datasets.begin(), datasets.end(), [&](const auto& d) { return d.name == snapshot.dataset(); });
     if (own && snapshot.holds > 0) {

@@ -15,6 +15,12 @@ std::optional<Step> ensure_state_root(const View& view, const std::string& op) {
       name, {{"atime", "off"}, {"canmount", "off"}, {"mountpoint", kStateDirectory}, {zfs::property::op, op}}};
 }
 
+std::optional<Step> ensure_kept_root(const View& view, const std::string& op) {
+  const std::string name = view.root + "/.kept";
+  if (find_dataset(view, name) != nullptr) return std::nullopt;
+  return CreateFilesystem{name, {{"canmount", "off"}, {"mountpoint", "none"}, {zfs::property::op, op}}};
+}
+
 std::optional<Refusal> layout_problem(const View& view) {
   if (const auto* root = find_dataset(view, view.root)) {
     if (auto refusal = key_missing({*root})) return refusal;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "virt/definition.h"
 
@@ -103,12 +104,18 @@ bool only_takes_from(const Plan& plan, const std::string& machine) {
   return plan.operation == "clone" && plan.machines.size() > 1 && plan.machines.front() == machine;
 }
 
-std::vector<DomainName> started_by(const Plan& plan, std::size_t last) {
-  std::vector<DomainName> domains;
+std::vector<Started> started_by(const Plan& plan, std::size_t last, const std::set<std::size_t>& undone) {
+  std::vector<Started> started;
+  std::set<std::string> defined;
   for (std::size_t i = 0; i <= last && i < plan.steps.size(); ++i) {
-    if (const auto* start = std::get_if<StartDomain>(&plan.steps[i])) domains.push_back(start->domain);
+    if (const auto* define = std::get_if<DefineDomains>(&plan.steps[i])) {
+      for (const auto& domain : define->domains) defined.insert(domain.uuid);
+    }
+    if (const auto* start = std::get_if<StartDomain>(&plan.steps[i]); start != nullptr && !undone.contains(i)) {
+      started.push_back({start->domain, defined.contains(start->domain.uuid)});
+    }
   }
-  return domains;
+  return started;
 }
 
 bool is_done(const RedefineDomain& step, const std::string& present) {
@@ -119,6 +126,9 @@ bool is_done(const RedefineDomain& step, const std::string& present) {
   };
   const auto now = virt::Definition::parse(present);
   const auto wanted = virt::Definition::parse(step.now.xml);
+  // Another version of the machine in the same places is known by its generation id.
+  const bool is_marked = wanted.genid() && wanted.genid() != virt::Definition::parse(step.before.xml).genid();
+  if (is_marked && now.genid() != wanted.genid()) return false;
   const auto there = sources(now);
   const auto all = sources(wanted);
   return now.nvram() == wanted.nvram() && std::includes(there.begin(), there.end(), all.begin(), all.end());

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -44,11 +45,17 @@ std::vector<std::string> made_by(const Plan& plan);
 /// True for a machine that the operation only takes from, as others may at the same time: what is cloned.
 bool only_takes_from(const Plan& plan, const std::string& machine);
 
-/// Domains that it had started when the step `last` was the last to begin.
-std::vector<DomainName> started_by(const Plan& plan, std::size_t last);
+/// A domain that a plan starts.
+struct Started {
+  DomainName domain;
+  bool defined = false;  ///< by the plan, too: an undo takes it away
+};
+
+/// Domains that it had started when the step `last` was the last to begin, but for steps that were undone since.
+std::vector<Started> started_by(const Plan& plan, std::size_t last, const std::set<std::size_t>& undone = {});
 
 /// True when a domain that is defined by `present` has what this step gives it: the places of its disks and firmware
-/// variables. All else may have been edited since, and stays.
+/// variables, and the generation id if that is new. All else may have been edited since, and stays.
 bool is_done(const RedefineDomain& step, const std::string& present);
 
 /// The last step that may have run before the commit point; none: nothing was done.

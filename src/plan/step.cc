@@ -72,6 +72,8 @@ void add_syncs(std::vector<Argv>& lines, const std::vector<std::string>& sync) {
   }
 }
 
+const std::string& promoted(const Promotion& promotion, bool back) { return back ? promotion.present : promotion.past; }
+
 DestroyOwn destroy_own(std::vector<std::string> datasets, const zfs::Properties& properties) {
   return {std::move(datasets), {}, op_of(properties)};
 }
@@ -111,6 +113,9 @@ std::string describe(const Step& step) {
           [](const CopyFiles& s) { return fmt::format("Copying {} to {}", s.from, s.to); },
           [](const MoveAside& s) { return fmt::format("Moving {} aside to {}", s.from, s.to); },
           [](const RenameDataset& s) { return fmt::format("Renaming {} to {}", s.from, s.to); },
+          [](const PromoteDatasets& s) {
+            return fmt::format("Promoting {}", join(s.promotions, [&](const auto& p) { return promoted(p, s.back); }));
+          },
           [](const SetProperties& s) { return fmt::format("Setting properties of {}", s.dataset); },
           [&](const DefineDomains& s) { return fmt::format("Defining {}", domain_names(s.domains)); },
           [&](const UndefineDomains& s) { return fmt::format("Undefining {}", domain_names(s.domains)); },
@@ -217,12 +222,20 @@ std::vector<Argv> commands(const Step& step) {
           [](const RenameDataset& s) {
             return Lines{{"zfs", "rename", s.from, s.to}};
           },
+          [](const PromoteDatasets& s) {
+            Lines lines;
+            for (const auto& promotion : s.promotions) {
+              lines.push_back({"zfs", "promote", promoted(promotion, s.back)});
+            }
+            return lines;
+          },
           [](const SetProperties& s) {
             Lines lines;
             Argv set = {"zfs", "set"};
             for (const auto& [name, value] : s.properties) {
               if (value.empty()) {
-                lines.push_back({"zfs", "inherit", name, s.dataset});
+                lines.push_back(name == "canmount" ? Argv{"zfs", "inherit", "-S", name, s.dataset}
+                                                   : Argv{"zfs", "inherit", name, s.dataset});
               } else {
                 set.push_back(name + "=" + value);
               }
@@ -313,6 +326,8 @@ std::optional<Step> inverse(const Step& step) {
                         [](const UnmountFilesystems& s) -> Inverse {
                           return MountFilesystems{{s.mounts.rbegin(), s.mounts.rend()}};
                         },
+                        // Whatever starts the machine again then must find its own disks behind the links.
+                        [](const AwaitUnused& s) -> Inverse { return AwaitDevices{s.volumes}; },
                         [](const WriteFiles& s) -> Inverse { return RestoreFiles{s.files}; },
                         [](const MoveAside& s) -> Inverse {
                           return MoveAside{s.to, s.from};
@@ -320,8 +335,11 @@ std::optional<Step> inverse(const Step& step) {
                         [](const RenameDataset& s) -> Inverse {
                           return RenameDataset{s.to, s.from, s.guid};
                         },
+                        [](const PromoteDatasets& s) -> Inverse {
+                          return PromoteDatasets{s.promotions, !s.back};
+                        },
                         [](const SetProperties& s) -> Inverse {
-                          return SetProperties{s.dataset, s.previous, s.properties};
+                          return SetProperties{s.dataset, s.previous, s.properties, s.guid, s.or_at};
                         },
                         [](const DefineDomains& s) -> Inverse {
                           return UndefineDomains{s.domains, true};

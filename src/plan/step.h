@@ -144,11 +144,32 @@ struct RenameDataset {
   bool operator==(const RenameDataset&) const = default;
 };
 
-/// Empty value: inherited instead. `previous` has the same keys.
+/// Two versions of one dataset, one of which was cloned from the other.
+struct Promotion {
+  std::string past;         ///< the clone
+  std::string present;      ///< what it was cloned from
+  std::uint64_t guid = 0;   ///< of `present`
+  std::string present_was;  ///< the name that `present` had before this plan renamed it
+  bool operator==(const Promotion&) const = default;
+};
+
+/// Makes each `past` the origin of its `present`: the history up to where they part moves to it. `back`: the reverse,
+/// where it had come to that. What would lose its history when it is taken for a plain clone must not be taken back
+/// then: a `present` that is gone is an error.
+struct PromoteDatasets {
+  std::vector<Promotion> promotions;
+  bool back = false;
+  bool operator==(const PromoteDatasets&) const = default;
+};
+
+/// Empty value: inherited instead. `previous` has the same keys. With a guid, it is the dataset that has it, by its
+/// name or at the place that the plan renames it from or to.
 struct SetProperties {
   std::string dataset;
   zfs::Properties properties;
   zfs::Properties previous;
+  std::uint64_t guid = 0;
+  std::string or_at = {};
   bool operator==(const SetProperties&) const = default;
 };
 
@@ -265,9 +286,9 @@ struct RestoreFiles {
 
 using Step = std::variant<CreateFilesystem, CreateVolume, CloneDatasets, TakeSnapshots, CopyDataset, MountFilesystems,
                           UnmountFilesystems, AwaitDevices, AwaitUnused, WriteFiles, WriteSeeds, WriteImage, CopyFiles,
-                          MoveAside, RenameDataset, SetProperties, DefineDomains, UndefineDomains, RedefineDomain,
-                          SaveDefinition, SetAutostart, StartDomain, StopDomain, DiscardSaved, DestroyDatasets,
-                          DestroySnapshots, DestroyOwn, RestoreFiles>;
+                          MoveAside, RenameDataset, PromoteDatasets, SetProperties, DefineDomains, UndefineDomains,
+                          RedefineDomain, SaveDefinition, SetAutostart, StartDomain, StopDomain, DiscardSaved,
+                          DestroyDatasets, DestroySnapshots, DestroyOwn, RestoreFiles>;
 
 /// One sentence a thing done: "Snapshotting rpool/vms/web@…, rpool/vms/.state/web@…".
 std::string describe(const Step& step);

@@ -29,7 +29,9 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(WriteImage, image, format, volume, size)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(CopyFiles, from, to)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(MoveAside, from, to)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RenameDataset, from, to, guid)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SetProperties, dataset, properties, previous)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Promotion, past, present, guid, present_was)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(PromoteDatasets, promotions, back)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(SetProperties, dataset, properties, previous, guid, or_at)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DomainDefinition, name, uuid, xml)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(DefineDomains, domains, validate, sync)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(UndefineDomains, domains, stop_first)
@@ -50,13 +52,13 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RestoreFiles, files)
 namespace {
 
 // The words of the journal and of --json, in the order of Step's alternatives.
-constexpr const char* kActs[] = {"create-filesystem", "create-volume",     "clone-datasets",      "take-snapshots",
-                                 "copy-dataset",      "mount-filesystems", "unmount-filesystems", "await-devices",
-                                 "await-unused",      "write-files",       "write-seeds",         "write-image",
-                                 "copy-files",        "move-aside",        "rename-dataset",      "set-properties",
-                                 "define-domains",    "undefine-domains",  "redefine-domain",     "save-definition",
-                                 "set-autostart",     "start-domain",      "stop-domain",         "discard-saved",
-                                 "destroy-datasets",  "destroy-snapshots", "destroy-own",         "restore-files"};
+constexpr const char* kActs[] = {
+    "create-filesystem", "create-volume",       "clone-datasets", "take-snapshots",   "copy-dataset",
+    "mount-filesystems", "unmount-filesystems", "await-devices",  "await-unused",     "write-files",
+    "write-seeds",       "write-image",         "copy-files",     "move-aside",       "rename-dataset",
+    "promote-datasets",  "set-properties",      "define-domains", "undefine-domains", "redefine-domain",
+    "save-definition",   "set-autostart",       "start-domain",   "stop-domain",      "discard-saved",
+    "destroy-datasets",  "destroy-snapshots",   "destroy-own",    "restore-files"};
 static_assert(std::size(kActs) == std::variant_size_v<Step>);
 
 template <std::size_t Index = 0>

@@ -6,6 +6,33 @@
 #include <algorithm>
 
 namespace kld::plan {
+namespace {
+
+std::optional<Refusal> shared_volume(const View& view, const Machine& machine, const std::string& volume) {
+  for (const auto& domain : view.domains) {
+    if (domain.name == machine.name) continue;
+    for (const auto& path : domain.block_paths) {
+      if (volume_of(view, path) == volume) {
+        const auto also_live = virt::is_active(domain.state) ? " (and --live, as it runs)" : "";
+        return Refusal{"shared-disk",
+                       fmt::format("{} is a disk of domain '{}', too", volume, domain.name),
+                       {path},
+                       fmt::format("detach it there first: 'virsh domblklist {0} --inactive' shows its TARGET for "
+                                   "virsh detach-disk {0} TARGET --config{1}",
+                                   domain.name, also_live)};
+      }
+      if (may_be_volume(path, volume)) {
+        return Refusal{"shared-disk",
+                       fmt::format("whether {} is a disk of domain '{}', too, cannot be told", volume, domain.name),
+                       {fmt::format("{}: libvirt cannot look into that storage pool", path)},
+                       "activate it: virsh pool-start POOL; or refresh it: virsh pool-refresh POOL"};
+      }
+    }
+  }
+  return std::nullopt;
+}
+
+}  // namespace
 
 bool holds_data(const virt::Disk& disk) {
   if (disk.device == "cdrom" || disk.device == "floppy") return false;
@@ -46,6 +73,27 @@ std::optional<Refusal> not_whole(const View& view, const Machine& machine, const
   if (evidence.empty()) return std::nullopt;
   return Refusal{"not-whole", fmt::format("machine '{}' has parts that its snapshots would not hold", machine.name),
                  evidence, fmt::format("take them in with 'kvm-adopt {}' (shut off), or detach them", machine.name)};
+}
+
+std::optional<Refusal> shared_disk(const View& view, const Machine& machine) {
+  for (const auto& disk : machine.disks) {
+    if (auto refusal = shared_volume(view, machine, disk.volume.name)) return refusal;
+  }
+  return std::nullopt;
+}
+
+std::optional<Refusal> foreign_dataset(const View& view, const Machine& machine) {
+  for (const auto& dataset : view.datasets) {
+    const bool foreign = machine.state && zfs::is_below(dataset.name, machine.state->name) &&
+                         (!machine.tpm || dataset.name != machine.tpm->name);
+    if (!foreign) continue;
+    return Refusal{
+        "foreign-dataset",
+        fmt::format("{} lies below the state of machine '{}' and is not part of it", dataset.name, machine.name),
+        {},
+        fmt::format("move it away first: zfs rename {} ...", dataset.name)};
+  }
+  return std::nullopt;
 }
 
 }  // namespace kld::plan

@@ -25,4 +25,10 @@ std::vector<std::string> foreign_state_files(const Machine& machine, const virt:
 /// The refusal when a snapshot of the machine's datasets would not hold the whole machine.
 std::optional<Refusal> not_whole(const View& view, const Machine& machine, const virt::Definition& definition);
 
+/// The refusal when another domain has a disk of the machine, too, or may have.
+std::optional<Refusal> shared_disk(const View& view, const Machine& machine);
+
+/// The refusal when there is a dataset below the machine's state that is none of its own.
+std::optional<Refusal> foreign_dataset(const View& view, const Machine& machine);
+
 }  // namespace kld::plan

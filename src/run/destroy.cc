@@ -148,8 +148,8 @@ void RealRunner::destroy_own(const std::string& dataset, const plan::DestroyOwn&
   }
   if (!marked && !unmarked) return;
   if (below->size() > 1) {
-    // Others have put their state below the common `.state` since: it stays.
-    if (zfs::last_component(dataset) == ".state") return;
+    // Others have put their own below the common parents since: these stay.
+    if (const auto name = zfs::last_component(dataset); name == ".state" || name == ".kept") return;
     throw Error(fmt::format("'{}' has datasets below it that this operation did not make", dataset));
   }
   // What snapshots by the clock took of it meanwhile is nothing but what this operation made: no machine could use it

@@ -30,9 +30,12 @@ void attempt(Act&& act) {
   }
 }
 
-bool is_about_a_domain(const plan::Step& step) {
+/// What stands on it must stay when it fails: a domain that could not be taken back keeps its datasets, a clone that
+/// could not be demoted the history that it has, a file that could not be restored its file system in its place.
+bool carries_others(const plan::Step& step) {
   return std::holds_alternative<plan::UndefineDomains>(step) || std::holds_alternative<plan::RedefineDomain>(step) ||
-         std::holds_alternative<plan::StopDomain>(step);
+         std::holds_alternative<plan::StopDomain>(step) || std::holds_alternative<plan::PromoteDatasets>(step) ||
+         std::holds_alternative<plan::RestoreFiles>(step);
 }
 
 /// Undoes steps[0..last]. False when something is left for recovery.
@@ -43,7 +46,7 @@ bool undo_all(const plan::Plan& plan, std::size_t last, Runner& runner, Record& 
     // Recovery will undo what has not reached the commit point, and finish the rest: so must we, then.
     if (last >= plan.commit) return false;
   }
-  if (!undo(plan.steps, last, runner, watch, false)) return false;
+  if (!undo(plan.steps, last, runner, watch, {{}, [&](std::size_t step) { record.undone(step); }})) return false;
   try {
     record.close();
   } catch (const Error&) {
@@ -80,19 +83,24 @@ void execute(const plan::Plan& plan, Runner& runner, Record& record, const Watch
   }
 }
 
-bool undo(const std::vector<plan::Step>& steps, std::size_t last, Runner& runner, const Watch& watch, bool other_boot) {
+bool undo(const std::vector<plan::Step>& steps, std::size_t last, Runner& runner, const Watch& watch,
+          const UndoNotes& notes) {
   bool clean = true;
   for (std::size_t i = last + 1; i-- > 0;) {
     const auto inverse = plan::inverse(steps[i]);
-    if (!inverse) continue;
-    if (other_boot && plan::is_left_to_the_host(*inverse)) continue;
+    if (!inverse || notes.undone.contains(i)) continue;
+    if (notes.other_boot && plan::is_left_to_the_host(*inverse)) continue;
+    // It would run on what could not be taken back.
+    if (!clean && std::holds_alternative<plan::StartDomain>(*inverse)) continue;
     try {
       tell(watch.undo, *inverse);
       attempt([&] { runner.run(*inverse); });
+      // Behind one that failed, others may have had nothing to do yet.
+      if (clean) tell(notes.note, i);
     } catch (const Error& error) {
       clean = false;
       tell(watch.undo_failed, error);
-      if (is_about_a_domain(*inverse)) break;
+      if (carries_others(*inverse)) break;
     }
   }
   return clean;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -21,8 +22,8 @@ class Runner {
   /// still undefines, or anything else uses what it is to destroy.
   virtual void require_unused(const plan::AtStake& /*stake*/) {}
   /// Asked before a plan that another process left is undone: throws Error when one of these, which it had started, is
-  /// still defined. Whoever found it may have used it since.
-  virtual void require_gone(const std::vector<plan::DomainName>& /*domains*/) {}
+  /// still defined although it was new, or runs. Whoever found it may have used it since.
+  virtual void require_unused_since(const std::vector<plan::Started>& /*started*/) {}
   /// False when none of these datasets is there.
   virtual bool any_exists(const std::vector<std::string>& /*datasets*/) { return true; }
 };
@@ -34,6 +35,8 @@ class Record {
   virtual void begin(std::size_t step) = 0;
   /// From here on everything is undone: recovery must not finish what this process has begun to take back.
   virtual void begin_undo() = 0;
+  /// This step is taken back, and must not be again: its machine may be running by then.
+  virtual void undone(std::size_t step) = 0;
   virtual void close() = 0;
 };
 
@@ -50,9 +53,18 @@ struct Watch {
 /// Exit::needs_recovery when something is left, which the record then still holds.
 void execute(const plan::Plan& plan, Runner& runner, Record& record, const Watch& watch);
 
+/// What an undo knows of its steps.
+struct UndoNotes {
+  std::set<std::size_t> undone = {};           ///< earlier, since the host started
+  std::function<void(std::size_t)> note = {};  ///< hears of each step that is taken back now
+  /// The host has started anew since; what ran then is not started again.
+  bool other_boot = false;
+};
+
 /// Runs the inverses of steps[0..last], last first, going on past one that fails; but a domain that cannot be taken
-/// back keeps what it stands on. True when none failed.
-/// `other_boot`: the host has started anew since; what ran then is not started again.
-bool undo(const std::vector<plan::Step>& steps, std::size_t last, Runner& runner, const Watch& watch, bool other_boot);
+/// back keeps what it stands on, what cannot be demoted its history, a file that cannot be restored its place, and no
+/// machine is started over what is left. True when none failed.
+bool undo(const std::vector<plan::Step>& steps, std::size_t last, Runner& runner, const Watch& watch,
+          const UndoNotes& notes);
 
 }  // namespace kld::run

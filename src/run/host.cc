@@ -81,7 +81,9 @@ zfs::Listing list_root(const Root& root, const Look& wanted, std::vector<std::st
          {fmt::format("guid {}, the configuration says {}", top.guid, *root.guid)},
          "was another pool imported under this name? When it is right, correct root_guid in the configuration"});
   }
-  if (const auto parents = folders(root.dataset, datasets); wanted.folders && !parents.empty()) {
+  auto parents = wanted.folders ? folders(root.dataset, datasets) : std::vector<std::string>();
+  if (wanted.shallow && wanted.kept) parents.push_back(root.dataset + "/.kept");
+  if (!parents.empty()) {
     auto deeper = zfs::list_below(parents);
     datasets.insert(datasets.end(), deeper.begin(), deeper.end());
   }

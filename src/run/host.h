@@ -31,6 +31,7 @@ struct Look {
   bool shallow = false;
   std::vector<std::string> machines = {};
   bool pending_disks = false;  ///< also the disks that domains will have when they start, by whatever name
+  bool kept = false;           ///< with `shallow`: also what was set aside below `.kept`
   /// With `shallow`: also below filesystems that people made below the root, where they have put volumes.
   bool folders = false;
   virt::Details domains = virt::Details::all;

@@ -98,6 +98,10 @@ void end_entry(int fd, const std::string& path) {
   if (!marked) sync_directory(fs::path(path).parent_path());
 }
 
+std::string undone_line(std::size_t step) {
+  return Json{{"undone", step}, {"boot_id", current_boot_id()}}.dump() + "\n";
+}
+
 Json header(const plan::Plan& plan) {
   Json steps = Json::array();
   for (const auto& step : plan.steps) steps.push_back(plan::to_json(step));
@@ -151,6 +155,11 @@ void read_entry(OpenEntry& entry) {
           entry.undoing = true;
           continue;
         }
+        if (json.contains("undone")) {
+          // What was mounted or ran in an earlier life of the host is not any more.
+          if (json.at("boot_id") == current_boot_id()) entry.undone.insert(json.at("undone").get<std::size_t>());
+          continue;
+        }
         entry.begun = json.at("begin").get<std::size_t>();
         if (*entry.begun >= entry.plan.steps.size()) throw Error("it names a step that the plan does not have");
       }
@@ -196,12 +205,15 @@ void Journal::begin(std::size_t step) {
 
 void Journal::begin_undo() { write_line(fd_, path_, "{\"undo\":true}\n"); }
 
+void Journal::undone(std::size_t step) { write_line(fd_, path_, undone_line(step), false); }
+
 void Journal::close() { end_entry(fd_, path_); }
 
 OpenEntry::OpenEntry(OpenEntry&& other) noexcept
     : plan(std::move(other.plan)),
       begun(other.begun),
       undoing(other.undoing),
+      undone(std::move(other.undone)),
       boot_id(std::move(other.boot_id)),
       started(other.started),
       done(other.done),
@@ -213,6 +225,7 @@ OpenEntry& OpenEntry::operator=(OpenEntry&& other) noexcept {
   plan = std::move(other.plan);
   begun = other.begun;
   undoing = other.undoing;
+  undone = std::move(other.undone);
   boot_id = std::move(other.boot_id);
   started = other.started;
   done = other.done;
@@ -229,6 +242,11 @@ OpenEntry::~OpenEntry() {
 void OpenEntry::begin_undo() {
   write_line(fd_, path_, "{\"undo\":true}\n");
   undoing = true;
+}
+
+void OpenEntry::note_undone(std::size_t step) {
+  write_line(fd_, path_, undone_line(step), false);
+  undone.insert(step);
 }
 
 void OpenEntry::remove() { end_entry(fd_, path_); }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -28,6 +29,7 @@ class Journal : public Record {
   /// that may have run, and behind it, it repeats what bears that.
   void begin(std::size_t step) override;
   void begin_undo() override;
+  void undone(std::size_t step) override;
   /// The operation is done or undone: nothing to recover. Error only when neither can be made known.
   void close() override;
 
@@ -50,6 +52,7 @@ class OpenEntry {
   plan::Plan plan;
   std::optional<std::size_t> begun;  ///< the last step that is known to have begun
   bool undoing = false;              ///< its process had begun to undo it
+  std::set<std::size_t> undone;      ///< steps that were taken back since the host started
   std::string boot_id;               ///< of the host when it began
   UnixTime started = 0;
   bool done = false;    ///< it ended; only its file was left
@@ -60,6 +63,7 @@ class OpenEntry {
   bool committed() const { return begun && *begun >= plan.commit && !undoing; }
   /// Notes that it is undone from here on, whatever had begun.
   void begin_undo();
+  void note_undone(std::size_t step);
   /// It is recovered. Throws Error when its file stays.
   void remove();
 

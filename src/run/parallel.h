@@ -12,6 +12,9 @@
 
 namespace kld::run {
 
+/// More only queue up behind udev and the transaction group.
+inline constexpr unsigned kThreads = 8;
+
 /// Calls `work` with every entry, on up to `threads` threads: calls that each wait for a transaction group share it.
 /// All are tried; the first failure is thrown at the end.
 template <typename Entry, typename Work>

@@ -25,8 +25,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// More threads only queue up behind udev and the transaction group.
-constexpr unsigned kThreads = 8;
 constexpr auto kDeviceLimit = 60s;
 constexpr int kBusyWaitMs = 5000;
 
@@ -97,9 +95,11 @@ void RealRunner::require_unused(const plan::AtStake& stake) {
   if (const auto holders = zfs::holders(stake.datasets); !holders.empty()) throw Error(zfs::to_string(holders.front()));
 }
 
-void RealRunner::require_gone(const std::vector<plan::DomainName>& domains) {
-  for (const auto& domain : domains) {
+void RealRunner::require_unused_since(const std::vector<plan::Started>& started) {
+  for (const auto& [domain, defined] : started) {
     if (is_gone(libvirt(), domain)) continue;
+    if (!defined && virt::is_active(libvirt().find(domain.name)->state)) throw in_use(domain.name);
+    if (!defined) continue;
     throw Error(
         fmt::format("machine '{}' had been started and may be in use: undefine it to have it taken back, remove the "
                     "journal to keep it",
@@ -114,40 +114,6 @@ bool RealRunner::any_exists(const std::vector<std::string>& datasets) {
 const virt::Connection& RealRunner::libvirt() const {
   if (connection_ == nullptr) throw Error("this step needs libvirt, which is not connected");
   return *connection_;
-}
-
-void RealRunner::act(const plan::CreateFilesystem& step) const { zfs::create_filesystem(step.name, step.properties); }
-void RealRunner::act(const plan::CreateVolume& step) const {
-  zfs::create_volume(step.name, step.size, step.properties);
-}
-
-void RealRunner::act(const plan::CloneDatasets& step) const {
-  for_each_parallel(step.clones, kThreads,
-                    [](const plan::CloneOf& clone) { zfs::clone(clone.snapshot, clone.name, clone.properties); });
-}
-
-void RealRunner::act(const plan::TakeSnapshots& step) const {
-  if (!recovering_) return zfs::snapshot(step.names, step.properties);
-  // A snapshot of now would not be the one that was asked for: it was taken then, or it is not taken.
-  const auto op = step.properties.find(zfs::property::op);
-  const auto marks = zfs::local_property(zfs::property::op, step.names);
-  const bool taken = op != step.properties.end() && marks.size() == step.names.size() &&
-                     std::all_of(marks.begin(), marks.end(), [&](const auto& m) { return m.second == op->second; });
-  if (!taken) throw Error("the snapshot was not taken before the command was cut off");
-}
-
-void RealRunner::act(const plan::CopyDataset& step) const {
-  const std::uint64_t total = zfs::send_size(step.snapshot);
-  zfs::CopyOptions options;
-  options.progress = [&](std::uint64_t sent) {
-    if (progress_ && total > 0) {
-      progress_(step.name, std::min(1.0, static_cast<double>(sent) / static_cast<double>(total)), total);
-    }
-  };
-  options.stop = interrupted_;
-  options.kept_fds = locks_;
-  const auto by_hand = plan::commands(step);
-  zfs::copy(by_hand.front(), by_hand.back(), step.name + step.snapshot.substr(step.snapshot.find('@')), options);
 }
 
 void RealRunner::act(const plan::MountFilesystems& step) const {
@@ -241,20 +207,6 @@ void RealRunner::act(const plan::MoveAside& step) const {
   move_aside(step.from, step.to);
 }
 
-void RealRunner::act(const plan::RenameDataset& step) const {
-  const auto guid = zfs::dataset_guid(step.from);
-  if (!guid || *guid != step.guid) {
-    // Renamed already, by the run that this one undoes or finishes.
-    if (zfs::dataset_guid(step.to) == step.guid) return;
-    throw Error(fmt::format("'{}' is not the dataset it was", step.from));
-  }
-  zfs::rename(step.from, step.to);
-}
-
-void RealRunner::act(const plan::SetProperties& step) const {
-  if (zfs::exists(step.dataset)) zfs::set_properties(step.dataset, step.properties);
-}
-
 void RealRunner::act(const plan::DefineDomains& step) const {
   // Waited for also when a definition fails.
   std::future<void> synced;
@@ -285,6 +237,8 @@ void RealRunner::act(const plan::UndefineDomains& step) const {
 void RealRunner::act(const plan::RedefineDomain& step) {
   if (edited_ == step.now.name) return;
   const auto known = libvirt().find(step.now.name);
+  // What was edited since it was done stays.
+  if (known && recovering_ && plan::is_done(step, libvirt().inactive_xml(known->uuid))) return;
   if (known && virt::is_active(known->state)) throw in_use(step.now.name);
   // A question may have stood for long. Not in a recovery: libvirt words a definition anew when it starts anew.
   if (known && !recovering_ && !undoing_) {
@@ -294,8 +248,6 @@ void RealRunner::act(const plan::RedefineDomain& step) {
       throw Error(fmt::format("the definition of '{}' was changed meanwhile", step.now.name), "try again");
     }
   }
-  // What was edited since it was done stays.
-  if (known && recovering_ && plan::is_done(step, libvirt().inactive_xml(known->uuid))) return;
   libvirt().define(step.now.xml, step.validate);
   definitions_to_disk();
 }

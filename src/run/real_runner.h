@@ -25,7 +25,7 @@ class RealRunner : public Runner {
       : connection_(connection), progress_(std::move(progress)), interrupted_(std::move(interrupted)) {}
   void run(const plan::Step& step) override;
   void require_unused(const plan::AtStake& stake) override;
-  void require_gone(const std::vector<plan::DomainName>& domains) override;
+  void require_unused_since(const std::vector<plan::Started>& started) override;
   bool any_exists(const std::vector<std::string>& datasets) override;
   /// From here on it undoes: waits are not cut short.
   void begin_undo() {
@@ -64,6 +64,7 @@ class RealRunner : public Runner {
   void act(const plan::CopyFiles& step) const;
   void act(const plan::MoveAside& step) const;
   void act(const plan::RenameDataset& step) const;
+  void act(const plan::PromoteDatasets& step) const;
   void act(const plan::SetProperties& step) const;
   void act(const plan::DefineDomains& step) const;
   void act(const plan::UndefineDomains& step) const;

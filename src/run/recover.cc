@@ -16,6 +16,10 @@ using namespace std::chrono_literals;
 
 plan::Progress progress_of(const OpenEntry& entry) { return {entry.begun, entry.boot_id != current_boot_id()}; }
 
+UndoNotes notes_of(OpenEntry& entry) {
+  return {entry.undone, [&entry](std::size_t step) { entry.note_undone(step); }, progress_of(entry).other_boot};
+}
+
 /// Runs what the dead process had not finished. A step that was cut off is repeated: steps behind a commit point
 /// tolerate what is done already. `reached` is the last that it tried. False: all is to be undone.
 bool finish(const OpenEntry& entry, Runner& runner, const Watch& watch, std::size_t& reached, std::string& problem) {
@@ -81,12 +85,12 @@ Recovered recover_one(OpenEntry& entry, Runner& runner, const Watch& watch) {
       const auto made = plan::made_by(entry.plan);
       finished = (made.empty() || runner.any_exists(made)) && finish(entry, runner, watch, *last, result.problem);
     }
-    if (!finished && last) runner.require_gone(plan::started_by(entry.plan, *last));
+    if (!finished && last) runner.require_unused_since(plan::started_by(entry.plan, *last, entry.undone));
     // Should this be cut off, it must not be finished half undone.
     if (!finished && entry.committed()) entry.begin_undo();
     if (finished) {
       result.how = Recovered::How::finished;
-    } else if (last && !undo(entry.plan.steps, *last, runner, watch, progress_of(entry).other_boot)) {
+    } else if (last && !undo(entry.plan.steps, *last, runner, watch, notes_of(entry))) {
       return fail("something could not be undone");
     }
     entry.remove();

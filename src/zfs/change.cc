@@ -187,6 +187,17 @@ void rename(const std::string& from, const std::string& to) {
   check(lzc_rename(from.c_str(), to.c_str()), fmt::format("rename '{}' to '{}'", from, to));
 }
 
+void promote(const std::string& clone) {
+  open_library();
+  std::array<char, ZFS_MAX_DATASET_NAME_LEN> conflict{};
+  const int problem = lzc_promote(clone.c_str(), conflict.data(), static_cast<int>(conflict.size()));
+  if (problem == EEXIST) {
+    throw Error(
+        fmt::format("cannot promote '{}': both it and its origin have a snapshot '@{}'", clone, conflict.data()));
+  }
+  check(problem, fmt::format("promote '{}'", clone));
+}
+
 bool exists(const std::string& name) {
   open_library();
   errno = 0;
@@ -240,7 +251,8 @@ void set_properties(const std::string& name, const Properties& properties) {
   Argv set = {"zfs", "set"};
   for (const auto& [key, value] : properties) {
     if (value.empty()) {
-      run_checked({"zfs", "inherit", key, name});
+      // Not inherited: gone back to what was received, or the default, which `-S` allows of every property.
+      run_checked(key == "canmount" ? Argv{"zfs", "inherit", "-S", key, name} : Argv{"zfs", "inherit", key, name});
     } else {
       set.push_back(key + "=" + value);
     }

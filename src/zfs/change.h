@@ -31,13 +31,18 @@ void destroy_snapshots_if_present(const std::vector<std::string>& names);
 /// Waits out a busy dataset for `busy_wait_ms`. A dataset that is gone counts as destroyed. It must have no snapshots.
 void destroy_if_present(const std::string& name, int busy_wait_ms);
 void rename(const std::string& from, const std::string& to);
+/// Makes a clone the origin of what it was cloned from: the snapshot between them and all older ones move to it, with
+/// their holds, bookmarks and clones. Throws Error naming the snapshot when one of that name is there already.
+/// Bookmarks of equal names must have been ruled out: OpenZFS 2.1 panics at them.
+void promote(const std::string& clone);
 bool exists(const std::string& name);
 /// Waits until everything written so far is on disk and accounted for.
 void sync(const std::string& pool);
 /// Bytes written to the datasets, together, since they were snapshotted by this name (the part behind '@'), whatever
 /// snapshots were taken since. True for what was synced before. nullopt when ZFS cannot tell: a snapshot is gone.
 std::optional<std::uint64_t> written_since(const std::vector<std::string>& datasets, const std::string& snapshot);
-/// Sets local properties; an empty value inherits instead. User properties and native ones, by `zfs set`/`zfs inherit`.
+/// Sets local properties; an empty value inherits instead, or, of `canmount`, which cannot, goes back to what was
+/// received or is the default. User properties and native ones, by `zfs set`/`zfs inherit`.
 void set_properties(const std::string& name, const Properties& properties);
 struct CopyOptions {
   std::function<void(std::uint64_t)> progress;  ///< hears of bytes sent so far

@@ -190,6 +190,45 @@ std::map<std::string, std::uint64_t> dataset_guids(const std::vector<std::string
   return guids;
 }
 
+std::map<std::string, std::string> origins_of(const std::vector<std::string>& names) {
+  if (names.empty()) return {};
+  Argv argv = {"zfs", "get", "-Hp", "-o", "name,value", "origin"};
+  argv.insert(argv.end(), names.begin(), names.end());
+  const auto result = run_process(argv);
+  if (result.status != 0 && !is_missing(result)) fail("cannot read origins", result);
+  std::map<std::string, std::string> origins;
+  for_each_line(result.out, 2, [&](const std::vector<std::string_view>& field) {
+    if (field[1] != "-") origins[std::string(field[0])] = field[1];
+  });
+  return origins;
+}
+
+std::map<std::string, Properties> own_properties(const std::vector<std::string>& names) {
+  std::map<std::string, Properties> all;
+  if (names.empty()) return all;
+  Argv argv = {"zfs", "get", "-Hp", "-s", "local,received", "-o", "name,property,value", "all"};
+  argv.insert(argv.end(), names.begin(), names.end());
+  const auto result = run_process(argv);
+  if (result.status != 0) fail("cannot read properties", result);
+  for_each_line(result.out, 3, [&](const std::vector<std::string_view>& field) {
+    all[std::string(field[0])][std::string(field[1])] = field[2];
+  });
+  return all;
+}
+
+std::vector<std::string> list_bookmarks(const std::vector<std::string>& datasets) {
+  if (datasets.empty()) return {};
+  const auto found = list("bookmark", "name", {"-d", "1"}, datasets, nullptr);
+  std::vector<std::string> names;
+  for_each_line(found.text, 1, [&](const std::vector<std::string_view>& field) {
+    const std::string name(field[0]);
+    const auto owner = name.substr(0, name.find('#'));
+    // -d 1 reaches a filesystem's children, too.
+    if (std::find(datasets.begin(), datasets.end(), owner) != datasets.end()) names.push_back(name);
+  });
+  return names;
+}
+
 UnixTime creation_time(const std::string& name) {
   const auto result = run_process({"zfs", "get", "-Hp", "-o", "value", "creation", name});
   if (result.status == 0) {

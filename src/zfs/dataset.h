@@ -107,6 +107,12 @@ std::optional<Pool> find_pool(const std::string& name);
 std::optional<std::uint64_t> dataset_guid(const std::string& name);
 /// The same of several, in one call; those that do not exist are left out.
 std::map<std::string, std::uint64_t> dataset_guids(const std::vector<std::string>& names);
+/// Origins of those of these datasets that are clones: name, snapshot.
+std::map<std::string, std::string> origins_of(const std::vector<std::string>& names);
+/// Properties that are set on these datasets themselves, or were received with them; ZFS's and others'. In one call.
+std::map<std::string, Properties> own_properties(const std::vector<std::string>& names);
+/// Names ("rpool/vms/web#b") of the bookmarks of exactly these datasets.
+std::vector<std::string> list_bookmarks(const std::vector<std::string>& datasets);
 /// When a dataset was made; 0 when there is none.
 UnixTime creation_time(const std::string& name);
 /// Local value of a property of datasets or snapshots: name, value; those that do not exist or have none are left out.

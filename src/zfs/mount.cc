@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/fs.h>
+#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -15,6 +16,8 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <future>
+#include <iterator>
 #include <set>
 #include <sstream>
 #include <thread>
@@ -195,6 +198,32 @@ void unmount_if_mounted(const std::string& filesystem, const std::string& direct
     std::this_thread::sleep_for(100ms);
   }
   if (mounted_at(directory).empty()) remove_mount_point(directory);
+}
+
+std::optional<std::string> read_inside(const std::string& filesystem, const std::string& file) {
+  // A thread may leave the mounts that it shares with the others; nobody else sees what it mounts then, or is kept busy
+  // by it.
+  return std::async(std::launch::async,
+                    [&]() -> std::optional<std::string> {
+                      constexpr char kPlace[] = "/tmp";
+                      const auto check = [&](int result) {
+                        if (result != 0)
+                          throw Error(fmt::format("cannot look into '{}': {}", filesystem, std::strerror(errno)));
+                      };
+                      check(::unshare(CLONE_NEWNS));
+                      check(::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr));
+                      check(::mount(filesystem.c_str(), kPlace, "zfs", MS_RDONLY | MS_NODEV | MS_NOSUID | MS_NOEXEC,
+                                    "zfsutil"));
+                      std::optional<std::string> content;
+                      {
+                        std::ifstream stream(fs::path(kPlace) / file, std::ios::binary);
+                        if (stream)
+                          content.emplace(std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>());
+                      }
+                      check(::umount2(kPlace, UMOUNT_NOFOLLOW));
+                      return content;
+                    })
+      .get();
 }
 
 void remove_mount_point(const std::string& directory) {

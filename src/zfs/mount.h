@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,6 +34,10 @@ void mount_if_needed(const std::string& filesystem, const std::string& directory
 
 /// Unmounts and removes the empty directory. Not mounted counts as done; busy for longer than 5 s is an Error.
 void unmount_if_mounted(const std::string& filesystem, const std::string& directory);
+
+/// Contents of a file in a filesystem or snapshot that is mounted nowhere, seen through a mount of this thread alone;
+/// nullopt when there is no such file. `file` is below the filesystem's own root.
+std::optional<std::string> read_inside(const std::string& filesystem, const std::string& file);
 
 /// What keeps a filesystem of this device number busy although it was unmounted at its directory: other mounts of it,
 /// processes with a file or working directory in it, in a mount namespace of their own. In words, such as

@@ -8,6 +8,7 @@
 #include <charconv>
 #include <cstdint>
 #include <new>
+#include <set>
 
 #include "base/error.h"
 
@@ -46,7 +47,24 @@ std::uint64_t number(const std::string& name, const std::string& value) {
   return result;
 }
 
+bool is_text(const std::string& name) { return name.find(':') != std::string::npos || name == "mountpoint"; }
+bool is_number(const std::string& name) {
+  return name == "volsize" || name == "volblocksize" || name == "refreservation";
+}
+
 }  // namespace
+
+bool is_given_when_made(const std::string& name) {
+  return is_text(name) || is_number(name) || indices().contains(name);
+}
+
+bool is_fixed(const std::string& name) {
+  static const std::set<std::string> fixed = {
+      "volsize",        "volblocksize",     "encryption",       "keyformat", "keylocation",
+      "pbkdf2iters",    "utf8only",         "normalization",    "version",   "casesensitivity",
+      "snapshot_count", "filesystem_count", "snapshots_changed"};
+  return fixed.contains(name);
+}
 
 void NvlistFree::operator()(nvlist* list) const { nvlist_free(list); }
 
@@ -65,9 +83,9 @@ Nvlist name_set(const std::vector<std::string>& names) {
 Nvlist native(const Properties& properties) {
   Nvlist list = make_nvlist();
   for (const auto& [name, value] : properties) {
-    if (name.find(':') != std::string::npos || name == "mountpoint") {
+    if (is_text(name)) {
       added(nvlist_add_string(list.get(), name.c_str(), value.c_str()));
-    } else if (name == "volsize" || name == "volblocksize" || name == "refreservation") {
+    } else if (is_number(name)) {
       added(nvlist_add_uint64(list.get(), name.c_str(), number(name, value)));
     } else {
       const auto known = indices().find(name);

@@ -105,7 +105,8 @@ class Documentation(unittest.TestCase):
                 self.assertEqual((shown.returncode, shown.stderr), (0, ""))
 
     def test_json_of_the_list_is_documented(self):
-        for page, source in (("kvm-list.8", "src/plan/list_shown.cc"), ("kvm-snap.8", "src/cmd/snap.cc")):
+        for page, source in (("kvm-list.8", "src/plan/list_shown.cc"), ("kvm-snap.8", "src/cmd/snap.cc"),
+                             ("kvm-snap.8", "src/cmd/rollback.cc")):
             text = (ROOT / source).read_text()
             documented = unformatted(self.pages[page]).split(".SH JSON", 1)[1].split("\n.SH ", 1)[0]
             keys = re.findall(r'\{"([a-z_]+)", (?!")', text)

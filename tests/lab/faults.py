@@ -93,6 +93,34 @@ def _make_victim(host):
     host.run("virsh", "autostart", "victim")
 
 
+def _set_back(name):
+    """A machine with two disks that has a snapshot, and newer ones."""
+    def make(host):
+        host.create(name, "-q", "--disk", "data=64M", tpm=True)
+        host.run("kvm-snap", "-q", name, "snap", "then")
+        host.fill(name, mib=1)
+        host.run("kvm-snap", "-q", name, "snap", "later")
+        host.run("virsh", "desc", name, "--config", "--new-desc", "edited since")
+        host.run("kvm-snap", "-q", name, "snap", "latest")
+    return make
+
+
+def _bring_back(host):
+    host.run("kvm-snap", "-q", "back", "undo")
+    (kept,) = host.run("kvm-snap", "back", "kept", "--json").json
+    host.run("kvm-snap", "-q", "back", "drop", kept["name"], "--yes")
+    host.sh(f"zfs list -Ho name -t snapshot -r {ROOT} | grep '/back.*@safety-' | xargs -n 1 zfs destroy; "
+            f"zfs list -Ho name -r {ROOT}/.kept | grep -c / | grep -qx 1 && zfs destroy {ROOT}/.kept || true")
+
+
+def _is_back(name, text):
+    def check(host):
+        are_machines(name)(host)
+        assert ("edited since" in host.xml(name)) == (text == "now")
+        assert len(host.run("kvm-snap", name, "kept", "--json").json) == 1
+    return check
+
+
 def named(*commands):
     return {command.name: command for command in commands}
 
@@ -112,6 +140,10 @@ COMMANDS = named(
     Command("delete", ["kvm-delete", "victim", "--yes"], _make_victim, True, 5),
     Command("adopt", ["kvm-adopt", "legacy", "--yes"], changes=3, take_back=_unadopt_legacy,
             whole=_legacy_is_adopted, anew=True),
+    Command("rollback", ["kvm-snap", "back", "rollback", "then"], changes=10, take_back=_bring_back,
+            whole=_is_back("back", "then"), anew=True),
+    Command("undo", ["kvm-snap", "undone", "undo"], changes=10,
+            take_back=lambda host: host.run("kvm-snap", "-q", "undone", "undo"), whole=_is_back("undone", "now"), anew=True),
 )
 
 # A host that starts anew would start this one before anything was recovered, and swtpm would change its TPM.
@@ -125,6 +157,9 @@ def prepare(host):
         host.create(name, "-q", tpm=True)
         host.sh(f"uuid=$(virsh domuuid {name}); mkdir -p {TPM}/$uuid/tpm2; echo {name} >{TPM}/$uuid/tpm2/tpm2-00.permall")
     host.run("virsh", "desc", "edited", "--config", "--new-desc", "edited by hand")
+    for name in ("back", "undone"):
+        _set_back(name)(host)
+    host.run("kvm-snap", "-q", "undone", "rollback", "then")
     _make_legacy(host)
     # The first snapshot of a machine saves its definition as libvirt words it, and that changes when it starts again.
     host.sh("systemctl restart libvirtd")

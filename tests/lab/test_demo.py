@@ -2,9 +2,7 @@
 """The demo with --here, on a host without the package: it shows what it promises and leaves nothing."""
 
 import re
-import subprocess
 
-import pytest
 from host import GUEST, REPOSITORY, environment, lab
 
 # What needs the network or hours: the packages to build with, the build, the making of a guest.
@@ -82,15 +80,3 @@ def test_demo(host):
     host.create("demo-web-2")
     taken = host.run(*demo, "vmpool", check=False)
     assert taken.rc == 3 and "of these names already: demo-web-2" in taken.err
-
-
-@pytest.mark.soak
-def test_demo_with_a_lab_of_its_own():
-    """As a stranger types it: it builds, makes a host, shows the same there, and leaves nothing running."""
-    done = subprocess.run([REPOSITORY / "tools" / "demo"], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                          timeout=3600)
-    assert done.returncode == 0, done.stderr[-4000:]
-    typed = [line.split("kld-demo")[0] for line in re.findall(r"^\$ (.*)$", done.stdout, re.MULTILINE)]
-    assert typed == [line.replace("demo-", "") for line in STORY], done.stdout
-    assert re.findall(r"^  hostname +(\S+)$", done.stdout, re.MULTILINE) == ["golden", "web-1"], done.stdout
-    assert lab("run", "demo", "--", "true", check=False)[0] != 0, "it runs on"

@@ -128,5 +128,5 @@ def test_bad_words(host):
     host.refuses("kvm-snap", "nobody", says="no machine 'nobody'")
     host.refuses("kvm-snap", "wbe", hint="did you mean 'web'?")
     host.refuses("kvm-snap", "web", "snap", "a/b", code=2, says="contains '/'")
-    host.refuses("kvm-snap", "web", "rollback", code=2, says="'rollback' is none of")
+    host.refuses("kvm-snap", "web", "revert", code=2, says="'revert' is none of")
     host.refuses("kvm-snap", "nobody", "list", says="no machine 'nobody'")

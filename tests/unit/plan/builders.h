@@ -49,6 +49,16 @@ inline Fresh fresh() {
           [macs] { return fmt::format("52:54:00:ff:00:{:02x}", ++*macs); }};
 }
 
+/// The same for an operation a minute later.
+inline Fresh fresh_again() {
+  auto later = fresh();
+  later.op = "0b000000-0000-4000-8000-000000000002";
+  later.now += 60;
+  auto uuids = std::make_shared<int>(100);
+  later.uuid = [uuids] { return fmt::format("ffffffff-0000-4000-8000-{:012}", ++*uuids); };
+  return later;
+}
+
 inline zfs::Dataset filesystem(const std::string& name, const std::string& mountpoint = {}) {
   zfs::Dataset dataset;
   dataset.name = name;

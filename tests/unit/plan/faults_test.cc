@@ -11,6 +11,7 @@
 #include "plan/clone.h"
 #include "plan/create.h"
 #include "plan/delete.h"
+#include "plan/rollback.h"
 #include "plan/snapshot.h"
 #include "run/journal.h"
 #include "run/recover.h"
@@ -21,6 +22,7 @@ namespace kld::plan {
 namespace {
 
 using run::test::difference;
+using run::test::FakeDataset;
 using run::test::FakeHost;
 using run::test::FakeRunner;
 using test::Host;
@@ -203,6 +205,104 @@ Scene define_again_scene() {
   return scene(std::move(before), plan_adopt(host.view, {"web"}, facts, test::fresh()));
 }
 
+/// web with snapshots @then and @later, and a clone of each; golden is what web was cloned from.
+struct Rollback {
+  Host host;
+  RollbackRequest request{"web", "then", true, 60, false, kKeptFor};
+  RollbackFacts facts;
+  FakeHost before;
+
+  explicit Rollback(virt::State state) {
+    host.machine("golden", {.labels = {"data"}});
+    host.clone("golden", "clone-2026-04-04T12:00:00Z", "web", {.state = state});
+    host.clone("web", "then", "early");
+    host.clone("web", "later", "late");
+    host.domain_of("web").autostart = true;
+    before = with_files(host);
+    before.add(host.snapshots("golden", "clone-2026-04-04T12:00:00Z", 200, "clone", {"web"}));
+    facts.snapshots = host.snapshots("web", "first", 250);
+    for (const auto& [name, txg, clone] : {std::tuple("then", 300, "early"), std::tuple("later", 400, "late")}) {
+      const auto parts = host.snapshots("web", name, static_cast<std::uint64_t>(txg), "hand", {clone});
+      facts.snapshots.insert(facts.snapshots.end(), parts.begin(), parts.end());
+    }
+    before.add(facts.snapshots);
+    // What was then is not what is now.
+    for (auto& [name, snapshot] : before.snapshots) {
+      if (name.ends_with("@then")) snapshot.content += ", then";
+    }
+    const auto xml = test::definition(host, "web");
+    facts.definitions = {xml, true, "<old/>"};
+    before.file(definition_path("web")) = "<old/>";
+    facts.past_definition = xml;
+    facts.host.interfaces = {"br0"};
+    for (const auto& dataset : host.require("web").datasets()) facts.properties[dataset.name] = dataset.user;
+    facts.properties["rpool/vms/web"]["compression"] = "zstd";
+    facts.properties["rpool/vms/web"]["volsize"] = "1";
+    facts.properties["rpool/vms/.state/web/tpm"]["mountpoint"] = tpm_directory(test::uuid_of("web"));
+    before.datasets.at("rpool/vms/web").properties["compression"] = "zstd";
+  }
+  Scene scene_of(const Result& result) const { return scene(before, result); }
+  Scene rollback() const { return scene_of(plan_rollback(host.view, request, facts, test::fresh())); }
+};
+
+Scene rollback_scene(virt::State state, const std::function<void(Rollback&)>& change = {}) {
+  Rollback one(state);
+  if (change) change(one);
+  return one.rollback();
+}
+
+/// A disk that was added since, and is in no snapshot.
+void without_data(Rollback& one) {
+  std::erase_if(one.facts.snapshots, [](const auto& s) { return s.name.find("web-data@") != s.name.npos; });
+  std::erase_if(one.before.snapshots, [](const auto& s) { return s.first.find("web-data@") != s.first.npos; });
+  one.facts.past_definition = test::definition("web", {"/dev/zvol/rpool/vms/web"});
+  for (const auto& name : {"early", "late"}) {
+    const auto disk = fmt::format("rpool/vms/{}-data", name);
+    one.host.dataset(disk).origin = "";
+    one.before.datasets.at(disk).origin = "";
+  }
+}
+
+/// The host as a rollback leaves it, as a view and as a fake host.
+Scene undo_scene(virt::State state, bool only_disks) {
+  Rollback first(state);
+  first.request.only_disks = only_disks;
+  const auto done = first.rollback();
+  FakeHost before = first.before;
+  {
+    FakeRunner runner(before);
+    for (const auto& step : done.plan.steps) runner.run(step);
+  }
+  View view = first.host.view;
+  view.datasets.clear();
+  const auto kind = [](const FakeDataset& fake) { return fake.filesystem ? zfs::Kind::filesystem : zfs::Kind::volume; };
+  for (const auto& [name, fake] : before.datasets) {
+    zfs::Dataset dataset = fake.filesystem ? test::filesystem(name) : test::volume(name);
+    dataset.kind = kind(fake);
+    dataset.guid = fake.guid;
+    dataset.origin = fake.origin;
+    dataset.user = fake.properties;
+    dataset.mountpoint = fake.mountpoint;
+    dataset.mounted = !fake.mountpoint.empty() && before.mounts.contains(fake.mountpoint) &&
+                      before.mounts.at(fake.mountpoint) == name;
+    dataset.can_mount = !name.ends_with("/.state") || name.find(".kept") != name.npos;
+    if (name == "rpool/vms/.state") dataset.mountpoint = kStateDirectory;
+    view.datasets.push_back(dataset);
+  }
+  RollbackFacts facts;
+  for (const auto& [name, fake] : before.snapshots) {
+    auto snapshot = test::snapshot(name, fake.createtxg);
+    snapshot.guid = fake.guid;
+    facts.snapshots.push_back(snapshot);
+  }
+  const auto& domain = before.domains.at(test::uuid_of("web"));
+  facts.definitions = {domain.xml, true, domain.xml};
+  facts.past_definition = test::definition(first.host, "web");
+  facts.host.interfaces = {"br0"};
+  for (auto& info : view.domains) info.state = state;
+  return scene(std::move(before), plan_undo(view, {"web", {}, true, 60, kKeptFor}, facts, test::fresh_again()));
+}
+
 std::vector<Case> cases() {
   const auto off = virt::State::shut_off;
   return {
@@ -242,15 +342,26 @@ std::vector<Case> cases() {
       {"Adopt", [] { return adopt_scene(false); }},
       {"AdoptOfWhatStartsWithTheHost", [] { return adopt_scene(true); }},
       {"DefineAgain", define_again_scene},
+      {"Rollback", [=] { return rollback_scene(off); }},
+      {"RollbackOfWhatRuns", [] { return rollback_scene(virt::State::running); }},
+      {"RollbackOfDisks",
+       [] { return rollback_scene(virt::State::running, [](auto& o) { o.request.only_disks = true; }); }},
+      {"RollbackToTheNewest", [=] { return rollback_scene(off, [](auto& o) { o.request.snapshot.reset(); }); }},
+      {"RollbackBeforeADisk", [=] { return rollback_scene(off, without_data); }},
+      {"Undo", [=] { return undo_scene(off, false); }},
+      {"UndoOfWhatRuns", [] { return undo_scene(virt::State::running, false); }},
+      {"UndoOfDisks", [=] { return undo_scene(off, true); }},
   };
 }
 
 struct MemoryRecord : run::Record {
   std::optional<std::size_t> begun;
   bool undoing = false;
+  std::set<std::size_t> undone_steps;
   bool closed = false;
   void begin(std::size_t step) override { begun = step; }
   void begin_undo() override { undoing = true; }
+  void undone(std::size_t step) override { undone_steps.insert(step); }
   void close() override { closed = true; }
 };
 
@@ -264,7 +375,8 @@ run::OpenEntry entry_of(const Plan& plan, std::optional<std::size_t> begun, bool
 
 bool is_about_a_domain(const Step& step) {
   return std::holds_alternative<UndefineDomains>(step) || std::holds_alternative<RedefineDomain>(step) ||
-         std::holds_alternative<StopDomain>(step);
+         std::holds_alternative<StopDomain>(step) || std::holds_alternative<PromoteDatasets>(step) ||
+         std::holds_alternative<RestoreFiles>(step);
 }
 
 class Faults : public testing::TestWithParam<Case> {
@@ -366,9 +478,10 @@ class Faults : public testing::TestWithParam<Case> {
   }
 
   void expect_recovers(FakeHost host, std::optional<std::size_t> begun, const FakeHost& expected, bool finish,
-                       bool other_boot = false, bool undoing = false) {
+                       bool other_boot = false, bool undoing = false, const std::set<std::size_t>& undone = {}) {
     auto entry = entry_of(plan(), begun, other_boot);
     entry.undoing = undoing;
+    entry.undone = undone;
     FakeRunner runner(host);
     runner.recovering = true;
     const auto result = run::recover_one(entry, runner, {});
@@ -540,18 +653,20 @@ TEST_P(Faults, ARecoveryThatDiesIsRecovered) {
       SCOPED_TRACE(fmt::format("recovery dies at {} of {}", point, points));
       FakeHost host = left;
       FakeHost left_again;
+      std::set<std::size_t> undone;
       FakeRunner runner(host);
       runner.recovering = true;
+      auto entry = entry_of(plan(), begun);
       runner.trouble = [&, seen = std::size_t{0}](const Step&, std::size_t, std::size_t) mutable {
         if (seen++ != point) return;
         left_again = host;
+        undone = entry.undone;
         throw Error("died");
       };
-      auto entry = entry_of(plan(), begun);
       run::recover_one(entry, runner, {});
       // Cut off before the undo of a step that it was about to find out about, or behind it.
       const bool finish = is_finished(step, act == acts);
-      expect_recovers(left_again, begun, finish ? after() : before(), finish);
+      expect_recovers(left_again, begun, finish ? after() : before(), finish, false, false, undone);
       if (HasFailure()) return;
     }
   });
@@ -560,9 +675,17 @@ TEST_P(Faults, ARecoveryThatDiesIsRecovered) {
 TEST_P(Faults, AnUndoThatFailsKeepsTheRecord) {
   at_every_point([&](std::size_t step, std::size_t act, std::size_t acts) {
     if (step >= no_return() || act != acts) return;
-    std::size_t inverses = 0;
-    for (std::size_t i = 0; i <= step; ++i) inverses += inverse(plan().steps[i]) ? 1U : 0U;
+    std::vector<Step> undos;
+    for (std::size_t i = step + 1; i-- > 0;) {
+      if (const auto back = inverse(plan().steps[i])) undos.push_back(*back);
+    }
+    const std::size_t inverses = undos.size();
     for (std::size_t broken = 0; broken < inverses; ++broken) {
+      // All the others are tried, but nothing is started over what is left.
+      const auto tried = broken + 1 +
+                         static_cast<std::size_t>(std::count_if(
+                             undos.begin() + static_cast<std::ptrdiff_t>(broken) + 1, undos.end(),
+                             [](const Step& back) { return !std::holds_alternative<StartDomain>(back); }));
       SCOPED_TRACE(fmt::format("inverse {} of {} fails", broken, inverses));
       FakeHost host = before();
       FakeRunner runner(host);
@@ -591,22 +714,29 @@ TEST_P(Faults, AnUndoThatFailsKeepsTheRecord) {
       }
       EXPECT_FALSE(record.closed);
       EXPECT_TRUE(record.undoing);
-      EXPECT_TRUE(stopped || undone == inverses) << "the others are tried all the same";
+      EXPECT_TRUE(stopped || undone == tried) << "the others are tried all the same";
       EXPECT_GE(failed, 1U);
       // What it had started, and could not take back, may be in use by the time of the recovery.
-      const auto started = started_by(plan(), *record.begun);
-      const auto is_there = [&](const auto& domain) { return host.domains.contains(domain.uuid); };
+      const auto started = started_by(plan(), *record.begun, record.undone_steps);
+      const auto is_there = [&](const Started& one) {
+        const auto found = host.domains.find(one.domain.uuid);
+        return found != host.domains.end() && (one.defined || found->second.running);
+      };
       if (std::any_of(started.begin(), started.end(), is_there)) {
         auto entry = entry_of(plan(), record.begun);
         entry.undoing = true;
+        entry.undone = record.undone_steps;
         FakeHost untouched = host;
         FakeRunner recovery(untouched);
         recovery.recovering = true;
         EXPECT_EQ(run::recover_one(entry, recovery, {}).how, run::Recovered::How::failed);
         EXPECT_EQ(difference(host, untouched), "");
-        for (const auto& domain : started) host.domains.erase(domain.uuid);
+        for (const auto& one : started) {
+          if (one.defined) host.domains.erase(one.domain.uuid);
+          if (!one.defined) host.domains.at(one.domain.uuid).running = false;
+        }
       }
-      expect_recovers(host, record.begun, before(), false, false, true);
+      expect_recovers(host, record.begun, before(), false, false, true, record.undone_steps);
     }
   });
 }
@@ -614,7 +744,9 @@ TEST_P(Faults, AnUndoThatFailsKeepsTheRecord) {
 // Everything that it made was cleared away by hand, the definitions, too: nothing is defined again without its disks.
 TEST_P(Faults, WhatWasClearedAwayIsNotFinished) {
   const auto made = made_by(plan());
-  if (made.empty()) return;
+  // What was promoted has clones: nobody can clear it away.
+  const auto promotes = [](const Step& step) { return std::holds_alternative<PromoteDatasets>(step); };
+  if (made.empty() || std::any_of(plan().steps.begin(), plan().steps.end(), promotes)) return;
   for (std::size_t step = plan().commit; step < plan().steps.size(); ++step) {
     SCOPED_TRACE(describe(plan().steps[step]));
     std::optional<std::size_t> begun;
@@ -693,7 +825,7 @@ TEST(Undo, LeavesASnapshotThatAnotherCloned) {
   const Step take = TakeSnapshots{{"rpool/vms/golden@s", "rpool/vms/.state/golden@s"}, own};
   runner.run(take);
   runner.run(CloneDatasets{{{"rpool/vms/golden@s", "rpool/vms/theirs", {{zfs::property::op, test::kEarlierOp}}}}});
-  EXPECT_TRUE(run::undo({take}, 0, runner, {}, false));
+  EXPECT_TRUE(run::undo({take}, 0, runner, {}, {}));
   EXPECT_TRUE(fake.snapshots.contains("rpool/vms/golden@s"));
   EXPECT_FALSE(fake.snapshots.contains("rpool/vms/.state/golden@s"));
 }
@@ -710,7 +842,7 @@ TEST(Undo, LeavesWhatAMachineInUseStandsOn) {
   runner.recovering = true;
   const zfs::Properties own = {{zfs::property::op, host.view.datasets.back().property(zfs::property::op)}};
   EXPECT_FALSE(run::undo({CreateVolume{"rpool/vms/web", GiB, own}, DefineDomains{{{"web", uuid, "<domain/>"}}}}, 1,
-                         runner, {}, false));
+                         runner, {}, {}));
   EXPECT_EQ(difference(untouched, fake), "");
 }
 
@@ -724,7 +856,7 @@ TEST(Undo, TouchesNothingOfTheSameNameThatAnotherMade) {
   const zfs::Properties own = {{zfs::property::op, test::kOp}};
   EXPECT_TRUE(run::undo({CreateVolume{"rpool/vms/web", GiB, own}, CreateFilesystem{"rpool/vms/.state/web", own},
                          TakeSnapshots{{"rpool/vms/web@s"}, own}},
-                        2, runner, {}, false));
+                        2, runner, {}, {}));
   EXPECT_EQ(difference(untouched, fake), "");
 }
 
@@ -735,7 +867,7 @@ TEST(Undo, LeavesACommonFilesystemThatIsInUse) {
   const Step state = CreateFilesystem{"rpool/vms/.state", {{"canmount", "off"}, {zfs::property::op, test::kOp}}};
   runner.run(state);
   runner.run(CreateFilesystem{"rpool/vms/.state/theirs", {{zfs::property::op, test::kEarlierOp}}});
-  EXPECT_TRUE(run::undo({state}, 0, runner, {}, false));
+  EXPECT_TRUE(run::undo({state}, 0, runner, {}, {}));
   EXPECT_TRUE(fake.datasets.contains("rpool/vms/.state"));
 }
 

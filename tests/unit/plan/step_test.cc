@@ -40,7 +40,8 @@ std::vector<Step> one_of_each() {
       CopyFiles{"/n/web_VARS.fd", "/s/web/uefi_VARS.fd"},
       MoveAside{"/t/u", "/t/u.before-adopt"},
       RenameDataset{"rpool/vms/old", "rpool/vms/web", 18446744073709551615ULL},
-      SetProperties{"rpool/vms/web", {{"a:x", "1"}, {"a:y", ""}}, {{"a:x", ""}, {"a:y", "2"}}},
+      PromoteDatasets{{{"rpool/vms/web", "rpool/vms/.kept/web-1/web", 7, "rpool/vms/web"}}, false},
+      SetProperties{"rpool/vms/web", {{"a:x", "1"}, {"a:y", ""}}, {{"a:x", ""}, {"a:y", "2"}}, 7, "rpool/vms/old"},
       DefineDomains{kDomains},
       UndefineDomains{kDomains},
       RedefineDomain{{"web", "u-web", "<domain>new</domain>"}, {"web", "u-web", "<domain>old</domain>"}},
@@ -141,16 +142,16 @@ TEST(Step, CommandsAreWhatOneWouldType) {
                                            " rpool/vms/web@s rpool/vms/.state/web@s"});
   EXPECT_EQ(command_lines(steps[5]), (Lines{"zfs mount rpool/vms/.state/web", "zfs mount rpool/vms/.state/web/tpm"}));
   EXPECT_EQ(command_lines(steps[14]), Lines{"zfs rename rpool/vms/old rpool/vms/web"});
-  EXPECT_EQ(command_lines(steps[15]), (Lines{"zfs inherit a:y rpool/vms/web", "zfs set a:x=1 rpool/vms/web"}));
+  EXPECT_EQ(command_lines(steps[16]), (Lines{"zfs inherit a:y rpool/vms/web", "zfs set a:x=1 rpool/vms/web"}));
   EXPECT_EQ(command_lines(SetProperties{"a/b", {{"a:x", "1"}}, {{"a:x", ""}}}), Lines{"zfs set a:x=1 a/b"});
   EXPECT_EQ(command_lines(SetProperties{"a/b", {{"a:x", ""}}, {{"a:x", "1"}}}), Lines{"zfs inherit a:x a/b"});
-  EXPECT_EQ(command_lines(steps[17]),
+  EXPECT_EQ(command_lines(steps[18]),
             (Lines{"virsh undefine web --keep-nvram --keep-tpm", "virsh undefine mail --keep-nvram --keep-tpm"}));
-  EXPECT_EQ(command_lines(steps[19]), (Lines{"virsh dumpxml web --inactive --security-info", "tee /s/web/domain.xml"}));
-  EXPECT_EQ(command_lines(steps[20]), Lines{"virsh autostart web --disable"});
-  EXPECT_EQ(command_lines(steps[22]), Lines{"virsh shutdown web"});
+  EXPECT_EQ(command_lines(steps[20]), (Lines{"virsh dumpxml web --inactive --security-info", "tee /s/web/domain.xml"}));
+  EXPECT_EQ(command_lines(steps[21]), Lines{"virsh autostart web --disable"});
+  EXPECT_EQ(command_lines(steps[23]), Lines{"virsh shutdown web"});
   EXPECT_EQ(command_lines(StopDomain{{"web", "u"}, 0}), Lines{"virsh destroy web"});
-  EXPECT_EQ(command_lines(steps[23]), Lines{"virsh managedsave-remove web"});
+  EXPECT_EQ(command_lines(steps[24]), Lines{"virsh managedsave-remove web"});
 }
 
 TEST(Step, WhatIsMadeIsUnmadeByItsOperation) {
@@ -162,15 +163,16 @@ TEST(Step, WhatIsMadeIsUnmadeByItsOperation) {
   EXPECT_EQ(inverse(TakeSnapshots{{"a/b@s"}, kOwn}), Step(DestroyOwn{{}, {"a/b@s"}, kOp}));
   EXPECT_EQ(inverse(CopyDataset{"a/g@s", "a/b", kOwn}), Step(DestroyOwn{{"a/b"}, {}, kOp}));
   EXPECT_EQ(inverse(WriteFiles{kFiles}), Step(RestoreFiles{kFiles}));
+  EXPECT_EQ(inverse(AwaitUnused{{"a/b"}}), Step(AwaitDevices{{"a/b"}}));
 }
 
 TEST(Step, TheInverseOfAnInverseIsTheStep) {
   for (const Step& step : std::vector<Step>{
            MountFilesystems{{{"a/b", "/b"}, {"a/c", "/c"}}}, UnmountFilesystems{{{"a/b", "/b"}}}, MoveAside{"/a", "/b"},
-           RenameDataset{"a/b", "a/c", 7}, SetProperties{"a/b", {{"a:x", "1"}}, {{"a:x", ""}}},
-           DefineDomains{kDomains, false}, UndefineDomains{kDomains, true},
-           RedefineDomain{kDomains[0], {"web", "u-web", "<old/>"}, false}, SetAutostart{{"web", "u"}, true},
-           StartDomain{{"web", "u"}}}) {
+           RenameDataset{"a/b", "a/c", 7}, PromoteDatasets{{{"a/b", "a/c", 7, "a/b"}}, false},
+           SetProperties{"a/b", {{"a:x", "1"}}, {{"a:x", ""}}}, DefineDomains{kDomains, false},
+           UndefineDomains{kDomains, true}, RedefineDomain{kDomains[0], {"web", "u-web", "<old/>"}, false},
+           SetAutostart{{"web", "u"}, true}, StartDomain{{"web", "u"}}}) {
     const auto back = inverse(step);
     ASSERT_TRUE(back) << describe(step);
     EXPECT_NE(*back, step);
@@ -200,8 +202,8 @@ TEST(Step, WhatHasNoInverseNeedsNone) {
   for (const auto& step : one_of_each()) {
     if (!inverse(step) && !is_destructive(step)) without.insert(to_json(step).at("act").get<std::string>());
   }
-  EXPECT_EQ(without, (std::set<std::string>{"await-devices", "await-unused", "copy-files", "destroy-own",
-                                            "restore-files", "save-definition", "write-image", "write-seeds"}));
+  EXPECT_EQ(without, (std::set<std::string>{"await-devices", "copy-files", "destroy-own", "restore-files",
+                                            "save-definition", "write-image", "write-seeds"}));
 }
 
 }  // namespace

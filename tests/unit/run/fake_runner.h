@@ -43,6 +43,7 @@ struct FakeSnapshot {
   std::string content;
   std::map<std::string, std::string> files;
   std::uint64_t holds = 0;
+  std::uint64_t createtxg = 0;
   bool operator==(const FakeSnapshot&) const = default;
 };
 
@@ -92,7 +93,8 @@ struct FakeHost {
   void add(const std::vector<zfs::Snapshot>& list) {
     for (const auto& snapshot : list) {
       const auto& dataset = datasets.at(snapshot.dataset());
-      snapshots[snapshot.name] = {snapshot.guid, snapshot.user, dataset.content, dataset.files, snapshot.holds};
+      snapshots[snapshot.name] = {snapshot.guid, snapshot.user,  dataset.content,
+                                  dataset.files, snapshot.holds, snapshot.createtxg};
     }
   }
 
@@ -142,7 +144,8 @@ struct FakeHost {
     mounts.clear();
     for (auto& [uuid, domain] : domains) domain.running = false;
     for (const auto& [name, dataset] : datasets) {
-      if (dataset.mountpoint.empty()) continue;
+      const auto canmount = dataset.properties.find("canmount");
+      if (dataset.mountpoint.empty() || (canmount != dataset.properties.end() && canmount->second != "on")) continue;
       mounts[dataset.mountpoint] = name;
       guarded.insert(dataset.mountpoint);
     }
@@ -199,9 +202,11 @@ class FakeRunner : public Runner {
   /// What a power cut would take: files by path, with what they held before, in the order of writing.
   std::vector<std::pair<std::string, std::optional<std::string>>> unsynced;
 
-  void require_gone(const std::vector<plan::DomainName>& domains) override {
-    for (const auto& domain : domains) {
-      if (host_.domains.contains(domain.uuid)) throw Error(domain.name + " may be in use");
+  void require_unused_since(const std::vector<plan::Started>& started) override {
+    for (const auto& [domain, defined] : started) {
+      const auto found = host_.domains.find(domain.uuid);
+      if (found != host_.domains.end() && (defined || found->second.running))
+        throw Error(domain.name + " may be in use");
     }
   }
   bool any_exists(const std::vector<std::string>& datasets) override {
@@ -391,7 +396,7 @@ class FakeRunner : public Runner {
       }
       for (const auto& name : step.names) {
         const auto& dataset = host_.datasets.at(name.substr(0, name.find('@')));
-        host_.snapshots[name] = {++next_guid_, step.properties, dataset.content, dataset.files, 0};
+        host_.snapshots[name] = {++next_guid_, step.properties, dataset.content, dataset.files, 0, next_guid_};
       }
       unsynced.clear();
     }};
@@ -405,7 +410,8 @@ class FakeRunner : public Runner {
           const bool filesystem = host_.datasets.at(step.snapshot.substr(0, step.snapshot.find('@'))).filesystem;
           add_dataset(step.name, {0, filesystem, "", "", from->second.content, step.properties, from->second.files});
           // Without our mark: a plain stream carries no properties of snapshots.
-          host_.snapshots[received] = {from->second.guid, {}, from->second.content, from->second.files, 0};
+          host_.snapshots[received] = {from->second.guid,  {}, from->second.content,
+                                       from->second.files, 0,  ++next_guid_};
         },
         [=, this] { destroy_snapshots({received}); }};
   }
@@ -488,22 +494,82 @@ class FakeRunner : public Runner {
         throw Error(fmt::format("'{}' is not the dataset it was", step.from));
       }
       if (host_.datasets.contains(step.to)) throw Error(fmt::format("'{}' exists already", step.to));
-      auto node = host_.datasets.extract(step.from);
-      node.key() = step.to;
-      host_.datasets.insert(std::move(node));
-      for (const auto& name : snapshots_of(step.from)) {
-        auto snapshot = host_.snapshots.extract(name);
-        snapshot.key() = step.to + name.substr(name.find('@'));
-        host_.snapshots.insert(std::move(snapshot));
+      Names moving = {step.from};
+      for (const auto& [name, dataset] : host_.datasets) {
+        if (zfs::is_below(name, step.from)) moving.push_back(name);
       }
+      const auto mounts = host_.mounts;
+      for (const auto& [directory, filesystem] : mounts) {
+        if (std::find(moving.begin(), moving.end(), filesystem) != moving.end()) unmount(filesystem, directory);
+      }
+      for (const auto& name : moving) rename(name, step.to + name.substr(step.from.size()));
     }};
+  }
+  void rename(const std::string& from, const std::string& to) {
+    auto node = host_.datasets.extract(from);
+    node.key() = to;
+    auto& dataset = host_.datasets.insert(std::move(node)).position->second;
+    // Inherited, but for a TPM's.
+    if (dataset.filesystem && zfs::last_component(to) != "tpm") {
+      const auto parent = zfs::last_component(zfs::parent_of(to));
+      dataset.mountpoint =
+          parent == ".state" ? fmt::format("{}/{}", plan::kStateDirectory, zfs::last_component(to)) : std::string();
+    }
+    for (const auto& name : snapshots_of(from)) rename_snapshot(name, to + name.substr(name.find('@')));
+  }
+  void rename_snapshot(const std::string& from, const std::string& to) {
+    auto snapshot = host_.snapshots.extract(from);
+    snapshot.key() = to;
+    host_.snapshots.insert(std::move(snapshot));
+    for (auto& [name, dataset] : host_.datasets) {
+      if (dataset.origin == from) dataset.origin = to;
+    }
+  }
+  /// The origin and all older snapshots go over to the clone, with their clones.
+  void promote(const std::string& clone) {
+    auto& promoted = host_.datasets.at(clone);
+    const auto origin = promoted.origin;
+    const auto other = zfs::dataset_of(origin);
+    const auto born = host_.snapshots.at(origin).createtxg;
+    for (const auto& name : snapshots_of(other)) {
+      if (host_.snapshots.at(name).createtxg > born) continue;
+      const auto moved = clone + name.substr(name.find('@'));
+      if (host_.snapshots.contains(moved)) throw Error(fmt::format("'{}' exists already", moved));
+      rename_snapshot(name, moved);
+    }
+    promoted.origin = std::exchange(host_.datasets.at(other).origin, clone + origin.substr(origin.find('@')));
+  }
+  Acts acts_of(const plan::PromoteDatasets& step) {
+    Acts acts;
+    for (const auto& one : step.promotions) {
+      acts.emplace_back([=, this] {
+        const auto is_present = [&](const std::string& name) {
+          const auto found = host_.datasets.find(name);
+          return found != host_.datasets.end() && found->second.guid == one.guid;
+        };
+        const auto& clone = step.back ? one.present : one.past;
+        const auto& other = step.back ? one.past : one.present;
+        const auto found = host_.datasets.find(clone);
+        const bool hangs = found != host_.datasets.end() && !found->second.origin.empty() &&
+                           zfs::dataset_of(found->second.origin) == other;
+        if (step.back && !is_present(one.present) && !is_present(one.present_was))
+          throw Error(one.present + " is gone");
+        if (!step.back && !hangs) throw Error(clone + " is no clone of " + other);
+        if (hangs) promote(clone);
+      });
+    }
+    return acts;
   }
   Acts acts_of(const plan::SetProperties& step) {
     Acts acts;
     for (const auto& [name, value] : step.properties) {
       acts.emplace_back([=, this] {
-        const auto found = host_.datasets.find(step.dataset);
-        if (found == host_.datasets.end()) return;
+        auto found = host_.datasets.find(step.dataset);
+        const auto is_it = [&] {
+          return found != host_.datasets.end() && (step.guid == 0 || found->second.guid == step.guid);
+        };
+        if (!is_it()) found = host_.datasets.find(step.or_at);
+        if (!is_it()) return;
         if (value.empty()) {
           found->second.properties.erase(name);
         } else {
@@ -537,6 +603,7 @@ class FakeRunner : public Runner {
   Acts acts_of(const plan::RedefineDomain& step) {
     return {[=, this] {
       const auto found = host_.domains.find(step.now.uuid);
+      if (recovering && found != host_.domains.end() && found->second.xml == step.now.xml) return;
       if (found != host_.domains.end() && found->second.running) throw Error(step.now.name + " is in use");
       define(step.now);
     }};
@@ -634,6 +701,7 @@ class FakeRunner : public Runner {
     Acts acts;
     for (const auto& file : step.files) {
       acts.emplace_back([=, this] {
+        if (host_.read(file.path) != file.content) return;  // never written, or by now another's
         if (file.existed) {
           write(file.path, file.previous);
         } else {

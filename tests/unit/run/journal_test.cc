@@ -159,6 +159,25 @@ TEST_F(JournalTest, SaysThatItsUndoHadBegun) {
   EXPECT_FALSE(found.at(0).committed()) << "what was being taken back is not finished";
 }
 
+// A repeated recovery leaves these alone. In another life of the host nothing of that holds.
+TEST_F(JournalTest, SaysWhatIsTakenBackAlready) {
+  {
+    auto journal = open(plan());
+    journal.begin(2);
+    journal.begin_undo();
+    journal.undone(2);
+    std::ofstream(path(), std::ios::app) << R"({"undone":1,"boot_id":"an earlier one"})"
+                                         << "\n";
+  }
+  EXPECT_EQ(entries().at(0).undone, std::set<std::size_t>{2});
+  auto entry = claim_entry(path());
+  ASSERT_TRUE(entry);
+  entry->note_undone(0);
+  EXPECT_EQ(entry->undone, (std::set<std::size_t>{0, 2}));
+  entry.reset();
+  EXPECT_EQ(entries().at(0).undone, (std::set<std::size_t>{0, 2}));
+}
+
 // A full disk: the mark cannot be written, the name can go.
 TEST_F(JournalTest, EndsWithoutRoomForItsMark) {
   auto journal = open(plan());

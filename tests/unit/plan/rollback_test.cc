@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "plan/rollback.h"
+
+#include <gtest/gtest.h>
+
+#include "plan/delete.h"
+#include "plan/drop.h"
+#include "unit/golden.h"
+#include "unit/plan/builders.h"
+
+namespace kld::plan {
+namespace {
+
+using test::fresh;
+using test::Host;
+using test::steps_of;
+
+/// web with two disks, shut off, and its snapshots @old, @then and @later.
+struct Back {
+  Host host;
+  RollbackRequest request{"web", "then", false, 60, false, kKeptFor};
+  RollbackFacts facts;
+
+  explicit Back(const test::MachineOptions& options = {.labels = {"data"}}) {
+    host.machine("web", options).machine("mail");
+    for (const auto& [name, txg] : {std::pair("old", 200), std::pair("then", 300), std::pair("later", 400)}) {
+      const auto parts = host.snapshots("web", name, static_cast<std::uint64_t>(txg));
+      facts.snapshots.insert(facts.snapshots.end(), parts.begin(), parts.end());
+    }
+    const auto xml = test::definition(host, "web");
+    facts.definitions = {xml, true, xml};
+    facts.past_definition = xml;
+    facts.host.interfaces = {"br0"};
+    for (const auto& dataset : host.require("web").datasets()) facts.properties[dataset.name] = dataset.user;
+    facts.properties["rpool/vms/.state/web/tpm"]["mountpoint"] = tpm_directory(test::uuid_of("web"));
+  }
+  void drop_snapshot(const std::string& name) {
+    std::erase_if(facts.snapshots, [&](const auto& snapshot) { return snapshot.name == name; });
+  }
+  Result result() const { return plan_rollback(host.view, request, facts, fresh()); }
+  std::string text() const { return test::to_text(result()); }
+  Plan plan() const {
+    const auto answer = result();
+    if (refused(answer)) throw std::runtime_error(test::to_text(answer));
+    return std::get<Plan>(answer);
+  }
+};
+
+std::string kind_of(const Result& result) {
+  return refused(result) ? std::get<Refusal>(result).kind : std::string("a plan");
+}
+
+/// Kind of the refusal after `change`, with its evidence and hint in `words`.
+std::string kind(const std::function<void(Back&)>& change, std::string* words = nullptr) {
+  Back one;
+  change(one);
+  const auto result = one.result();
+  if (words != nullptr) *words = test::to_text(result);
+  return kind_of(result);
+}
+
+TEST(PlanRollback, OfAMachineAtRest) { expect_golden("plan/rollback.txt", Back().text()); }
+
+TEST(PlanRollback, OfOneThatRunsAndStartsWithTheHost) {
+  Back one({.state = virt::State::running});
+  one.host.domain_of("web").autostart = true;
+  EXPECT_EQ(kind_of(one.result()), "running");
+  one.request.stop = true;
+  expect_golden("plan/rollback-running.txt", one.text());
+}
+
+TEST(PlanRollback, OfItsDisksAlone) {
+  Back one;
+  one.request.only_disks = true;
+  one.facts.past_definition.clear();
+  expect_golden("plan/rollback-only-disks.txt", one.text());
+}
+
+TEST(PlanRollback, ToTheNewestWholeSnapshotWhenNoneIsNamed) {
+  Back one;
+  one.request.snapshot.reset();
+  one.drop_snapshot("rpool/vms/web-data@later");
+  EXPECT_EQ(steps_of<CloneDatasets>(one.plan()).front().clones.front().snapshot,
+            "rpool/vms/.kept/web-2026-04-04T14:35:00Z/web@then");
+  one.facts.snapshots.clear();
+  EXPECT_EQ(kind_of(one.result()), "no-snapshot");
+}
+
+TEST(PlanRollback, ADiskThatTheSnapshotDoesNotKnowGoesAside) {
+  Back one;
+  for (const auto& name : {"old", "then"}) one.drop_snapshot(std::string("rpool/vms/web-data@") + name);
+  one.facts.past_definition = test::definition("web", {"/dev/zvol/rpool/vms/web"});
+  const auto plan = one.plan();
+  ASSERT_EQ(plan.warnings.size(), 1U);
+  EXPECT_NE(plan.warnings[0].find("rpool/vms/web-data is not in '@then'"), std::string::npos);
+  EXPECT_EQ(steps_of<RenameDataset>(plan).size(), 3U) << "both disks and the state with its TPM";
+  EXPECT_EQ(steps_of<CloneDatasets>(plan).front().clones.size(), 2U);
+  EXPECT_EQ(steps_of<AwaitDevices>(plan).front().volumes, std::vector<std::string>{"rpool/vms/web"});
+}
+
+TEST(PlanRollback, ADiskOfTheSnapshotThatIsGoneIsNamed) {
+  std::string words;
+  EXPECT_EQ(kind([](auto& b) { b.drop_snapshot("rpool/vms/web-data@then"); }, &words), "disk-gone");
+  EXPECT_NE(words.find("vdb: rpool/vms/web-data has no snapshot '@then'"), std::string::npos) << words;
+  EXPECT_EQ(kind(
+                [](auto& b) {
+                  b.facts.past_definition = test::definition(
+                      "web",
+                      {"/dev/zvol/rpool/vms/web", "/dev/zvol/rpool/vms/web-data", "/dev/zvol/rpool/vms/web-log"});
+                },
+                &words),
+            "disk-gone");
+  EXPECT_NE(words.find("vdc: /dev/zvol/rpool/vms/web-log is no zvol of this machine any more"), std::string::npos);
+}
+
+TEST(PlanRollback, WhatIsNotWholeIsRefusedUnlessTheDisksAreEnough) {
+  EXPECT_EQ(kind([](auto& b) { b.facts.past_definition.clear(); }), "not-whole");
+  EXPECT_EQ(kind([](auto& b) { b.drop_snapshot("rpool/vms/.state/web/tpm@then"); }), "not-whole");
+  EXPECT_EQ(kind([](auto& b) {
+              b.drop_snapshot("rpool/vms/.state/web/tpm@then");
+              b.request.only_disks = true;
+            }),
+            "a plan");
+}
+
+TEST(PlanRollback, ADefinitionThatCouldNotStartHereIsRefused) {
+  std::string words;
+  EXPECT_EQ(kind([](auto& b) { b.facts.host.interfaces.clear(); }, &words), "not-startable");
+  EXPECT_NE(words.find("this host has no bridge 'br0'"), std::string::npos);
+  EXPECT_EQ(kind([](auto& b) { b.facts.host.missing_files = {"/isos/debian.iso"}; }, &words), "not-startable");
+  EXPECT_NE(words.find("/isos/debian.iso is not there"), std::string::npos);
+  EXPECT_EQ(kind([](auto& b) { b.facts.host.unsupported = {"no machine type 'pc-q35-99'"}; }, &words), "not-startable");
+  EXPECT_NE(words.find("pc-q35-99"), std::string::npos);
+}
+
+TEST(PlanRollback, ASendOfWhatMovesIsRefusedAndOneOfWhatStaysIsNot) {
+  std::string words;
+  const auto sends = [](const std::string& snapshot) {
+    return [=](Back& b) { b.facts.sends = {{snapshot, "zfs send of it (pid 7)"}}; };
+  };
+  EXPECT_EQ(kind(sends("rpool/vms/web@then"), &words), "sending");
+  EXPECT_NE(words.find("pid 7"), std::string::npos);
+  EXPECT_EQ(kind(sends("rpool/vms/.state/web@old")), "sending");
+  EXPECT_EQ(kind(sends("rpool/vms/web@later")), "a plan");
+}
+
+TEST(PlanRollback, WhatHoldsTheMachineIsRefused) {
+  EXPECT_EQ(kind([](auto& b) { b.facts.holders = {"dd (pid 7) has rpool/vms/web open"}; }), "in-use");
+  EXPECT_EQ(kind([](auto& b) { b.host.domain_of("web").has_managed_save = true; }), "managed-save");
+  EXPECT_EQ(kind([](auto& b) { b.facts.block_jobs = {"vda: commit"}; }), "block-job");
+  EXPECT_EQ(kind([](auto& b) { b.host.domain_of("mail").block_paths.push_back("/dev/zvol/rpool/vms/web"); }),
+            "shared-disk");
+  EXPECT_EQ(kind([](auto& b) { b.host.add(test::filesystem("rpool/vms/.state/web/notes")); }), "foreign-dataset");
+  EXPECT_EQ(kind([](auto& b) { b.host.view.domains.clear(); }), "no-domain");
+  EXPECT_EQ(kind([](auto& b) { b.request.machine = "wev"; }), "no-such-machine");
+  EXPECT_EQ(kind([](auto& b) { b.request.snapshot = "thn"; }), "no-such-snapshot");
+  EXPECT_EQ(kind([](auto& b) { b.host.dataset("rpool/vms/.state/web").mounted = false; }), "not-mounted");
+  EXPECT_EQ(kind([](auto& b) { b.host.dataset("rpool/vms/web").refreservation = 900 * GiB; }), "no-room")
+      << "its past version reserves as much";
+}
+
+TEST(PlanRollback, AllThatIsSetOnThePresentIsSetOnThePast) {
+  Back one;
+  auto& own = one.facts.properties["rpool/vms/web"];
+  own["com.example:backup"] = "nightly";
+  own["compression"] = "zstd-3";
+  own["volsize"] = "21474836480";
+  own["volblocksize"] = "65536";
+  own["sync"] = "always";
+  const auto plan = one.plan();
+  const auto clone = steps_of<CloneDatasets>(plan).front().clones.front();
+  EXPECT_EQ(clone.name, "rpool/vms/web");
+  EXPECT_EQ(clone.properties.at("com.example:backup"), "nightly");
+  EXPECT_EQ(clone.properties.at("sync"), "always");
+  EXPECT_EQ(clone.properties.at(zfs::property::op), test::kOp);
+  EXPECT_FALSE(clone.properties.contains("volsize") || clone.properties.contains("volblocksize"));
+  const auto later = steps_of<SetProperties>(plan);
+  const auto set = std::find_if(later.begin(), later.end(), [](const auto& s) { return s.dataset == "rpool/vms/web"; });
+  ASSERT_NE(set, later.end());
+  EXPECT_EQ(set->properties, (zfs::Properties{{"compression", "zstd-3"}}));
+  EXPECT_EQ(set->previous, set->properties) << "should it be taken back where the present is";
+}
+
+/// web after a rollback to @then: what was the present lies aside.
+struct Undo {
+  Host host;
+  UndoRequest request{"web", {}, false, 60, kKeptFor};
+  RollbackFacts facts;
+  static constexpr char kAside[] = "rpool/vms/.kept/web-2026-04-04T14:35:00Z";
+
+  explicit Undo(const std::string& container = kAside) {
+    host.machine("web", {.labels = {"data"}});
+    auto root = test::filesystem("rpool/vms/.kept", "none");
+    root.mounted = false;
+    host.add(root);
+    add(container, "then");
+    for (const auto& name : {"old", "then"}) {
+      const auto parts = host.snapshots("web", name, name == std::string("old") ? 200 : 300);
+      facts.snapshots.insert(facts.snapshots.end(), parts.begin(), parts.end());
+    }
+    facts.snapshots.push_back(test::snapshot(container + "/web@later", 400));
+    const auto xml = test::definition(host, "web");
+    facts.definitions = {xml, true, xml};
+    facts.past_definition = xml;
+    facts.host.interfaces = {"br0"};
+  }
+  void add(const std::string& container, const std::string& snapshot) {
+    auto aside = test::filesystem(container, "none");
+    aside.mounted = false;
+    aside.user = {{zfs::property::machine, "web"}, {zfs::property::kept, "rollback"}};
+    aside.createtxg = test::number_of(container);
+    host.add(aside);
+    for (const auto& label : {kFirstDisk, "data"}) {
+      const auto name = zfs::last_component(disk_dataset(test::kRoot, "web", label));
+      auto disk = test::volume(container + "/" + name);
+      disk.origin = fmt::format("rpool/vms/{}@{}", name, snapshot);
+      disk.user = {{zfs::property::machine, "web"}, {zfs::property::disk, label}};
+      host.add(disk);
+    }
+    for (const auto& [name, origin] :
+         {std::pair("/.state", "rpool/vms/.state/web@"), std::pair("/.state/tpm", "rpool/vms/.state/web/tpm@")}) {
+      auto state = test::filesystem(container + name, "none");
+      state.mounted = false;
+      state.origin = origin + snapshot;
+      state.user = {{zfs::property::machine, "web"}};
+      host.add(state);
+    }
+  }
+  Result result() const { return plan_undo(host.view, request, facts, test::fresh_again()); }
+};
+
+TEST(PlanUndo, BringsThePresentBack) { expect_golden("plan/undo.txt", test::to_text(Undo().result())); }
+
+TEST(PlanUndo, TakesTheOneThatIsNamed) {
+  Undo one;
+  for (const auto& given : {"web-2026-04-04T14:35:00Z", "2026-04-04T14:35:00Z"}) {
+    one.request.kept = given;
+    EXPECT_EQ(kind_of(one.result()), "a plan") << given;
+  }
+  one.request.kept = "monday";
+  EXPECT_EQ(kind_of(one.result()), "no-such-kept");
+  Undo nothing;
+  std::erase_if(nothing.host.view.datasets, [](const auto& d) { return d.name.find(".kept/") != d.name.npos; });
+  EXPECT_EQ(kind_of(nothing.result()), "nothing-kept");
+}
+
+// What a second rollback to before the first one's snapshot set aside has that snapshot.
+TEST(PlanUndo, WhatHangsOnALaterOneWaitsForThat) {
+  Undo one;
+  one.add("rpool/vms/.kept/web-2026-04-04T15:00:00Z", "old");
+  one.host.dataset(std::string(Undo::kAside) + "/web").origin = "rpool/vms/.kept/web-2026-04-04T15:00:00Z/web@then";
+  one.request.kept = "2026-04-04T14:35:00Z";
+  const auto result = one.result();
+  ASSERT_EQ(kind_of(result), "kept-later");
+  EXPECT_NE(test::to_text(result).find("kvm-snap web undo web-2026-04-04T15:00:00Z"), std::string::npos);
+}
+
+// OpenZFS 2.1 panics at a bookmark that is there twice.
+TEST(PlanUndo, EqualNamesAreRefusedBeforeAnythingIsDone) {
+  Undo one;
+  one.facts.bookmarks = {"rpool/vms/web#backup", std::string(Undo::kAside) + "/web#other"};
+  EXPECT_EQ(kind_of(one.result()), "a plan");
+  one.facts.bookmarks.push_back(std::string(Undo::kAside) + "/web#backup");
+  EXPECT_EQ(kind_of(one.result()), "named-twice");
+  Undo two;
+  two.facts.snapshots.push_back(test::snapshot(std::string(Undo::kAside) + "/web@old", 500));
+  const auto result = two.result();
+  ASSERT_EQ(kind_of(result), "named-twice");
+  EXPECT_NE(test::to_text(result).find("rpool/vms/web@old"), std::string::npos);
+}
+
+TEST(PlanUndo, AVersionWithWhatIsNotItsOwnIsRefused) {
+  Undo one;
+  one.host.add(test::volume(std::string(Undo::kAside) + "/notes"));
+  EXPECT_EQ(kind_of(one.result()), "foreign-dataset");
+  one.host.view.datasets.back() = test::filesystem(std::string(Undo::kAside) + "/.state/notes");
+  EXPECT_EQ(kind_of(one.result()), "foreign-dataset");
+}
+
+TEST(PlanUndo, AVersionThatLostADiskIsRefused) {
+  Undo one;
+  std::erase_if(one.host.view.datasets,
+                [](const auto& d) { return d.name == std::string(Undo::kAside) + "/web-data"; });
+  EXPECT_EQ(kind_of(one.result()), "disk-gone");
+}
+
+TEST(PlanDrop, DestroysOneVersion) {
+  Undo one;
+  const DropRequest request{"web", "2026-04-04T14:35:00Z"};
+  DropFacts facts{one.facts.snapshots, one.host.view.datasets};
+  expect_golden("plan/drop.txt", test::to_text(plan_drop(one.host.view, request, facts, fresh())));
+  facts.snapshots.back().holds = 1;
+  EXPECT_EQ(kind_of(plan_drop(one.host.view, request, facts, fresh())), "held");
+  facts.snapshots.back().holds = 0;
+  facts.origins.push_back(test::volume("rpool/vms/late"));
+  facts.origins.back().origin = std::string(Undo::kAside) + "/web@later";
+  const auto result = plan_drop(one.host.view, request, facts, fresh());
+  ASSERT_EQ(kind_of(result), "dependent-clones");
+  EXPECT_NE(test::to_text(result).find("rpool/vms/late"), std::string::npos);
+}
+
+// They are the machine's property, and no clones that would keep it.
+TEST(PlanDelete, TakesWhatIsSetAsideAlong) {
+  Undo one;
+  const DeleteRequest request{{"web"}, false, false};
+  DeleteFacts facts;
+  facts.snapshots = one.facts.snapshots;
+  facts.origins = one.host.view.datasets;
+  facts.definitions["web"] = one.facts.definitions.current;
+  const auto result = plan_delete(one.host.view, request, facts, fresh());
+  ASSERT_EQ(kind_of(result), "a plan") << test::to_text(result);
+  std::vector<std::string> names;
+  const auto destroy = steps_of<DestroyDatasets>(std::get<Plan>(result)).front();
+  for (const auto& doomed : destroy.datasets) names.push_back(doomed.name);
+  const auto at = [&](const std::string& name) { return std::find(names.begin(), names.end(), name) - names.begin(); };
+  EXPECT_EQ(names.size(), 9U);
+  EXPECT_LT(at(std::string(Undo::kAside) + "/web"), at("rpool/vms/web"));
+  EXPECT_LT(at(std::string(Undo::kAside) + "/.state"), at(Undo::kAside));
+  std::string lines;
+  for (const auto& line : describe_deletion(one.host.view, request, facts).lines) lines += line + "\n";
+  EXPECT_NE(lines.find("web-2026-04-04T14:35:00Z, set aside by a rollback"), std::string::npos) << lines;
+}
+
+}  // namespace
+}  // namespace kld::plan
