@@ -39,7 +39,8 @@ void add_rollback_flags(CLI::App& app, RollbackFlags& flags) {
   app.add_option("--timeout", flags.timeout, "How long it may take to shut down before it is stopped at once")
       ->capture_default_str();
   app.add_flag("--only-disks", flags.only_disks, "rollback: definition, firmware variables and TPM stay as they are");
-  app.add_option("--keep-for", flags.keep_for, "rollback, undo: how long the present is kept aside")
+  app.add_option("--keep-for", flags.keep_for,
+                 "rollback, undo: until when the present is meant to be kept; only 'drop' removes it")
       ->capture_default_str();
 }
 
