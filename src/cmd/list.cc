@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "cmd/commands.h"
 #include "plan/snapshot.h"
-#include "run/journal.h"
+#include "run/open_entry.h"
 
 namespace kld::cmd {
 namespace {

@@ -22,7 +22,7 @@ UndoNotes notes_of(OpenEntry& entry) {
 
 /// Runs what the dead process had not finished. A step that was cut off is repeated: steps behind a commit point
 /// tolerate what is done already. `reached` is the last that it tried. False: all is to be undone.
-bool finish(const OpenEntry& entry, Runner& runner, const Watch& watch, std::size_t& reached, std::string& problem) {
+bool finish(OpenEntry& entry, Runner& runner, const Watch& watch, std::size_t& reached, std::string& problem) {
   const auto& plan = entry.plan;
   const auto progress = progress_of(entry);
   const auto first = plan::first_to_finish(plan, progress);
@@ -35,6 +35,8 @@ bool finish(const OpenEntry& entry, Runner& runner, const Watch& watch, std::siz
     if (watch.step) watch.step(step);
     reached = std::max(reached, i);
     try {
+      // Who guards the start of domains must know that this one is ours.
+      if (std::holds_alternative<plan::StartDomain>(step)) entry.note_begun(i);
       runner.run(step);
     } catch (const Error& error) {
       if (plan::is_optional(step)) {

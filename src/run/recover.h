@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "run/executor.h"
-#include "run/journal.h"
+#include "run/open_entry.h"
 
 namespace kld::run {
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "run/journal.h"
+#include "run/open_entry.h"
 #include "run/real_runner.h"
 
 namespace kld::run {

@@ -14,6 +14,7 @@
 #include "plan/rollback.h"
 #include "plan/snapshot.h"
 #include "run/journal.h"
+#include "run/open_entry.h"
 #include "run/recover.h"
 #include "unit/plan/builders.h"
 #include "unit/run/fake_runner.h"

@@ -19,6 +19,7 @@
 #include <thread>
 
 #include "base/error.h"
+#include "run/open_entry.h"
 #include "run/recover.h"
 
 namespace kld::run {
