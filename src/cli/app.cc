@@ -127,6 +127,7 @@ std::string overview(const std::vector<Command>& commands) {
   std::string text =
       "kld joins libvirt's machines with ZFS's volumes.\n\nUsage: kld COMMAND [ARGUMENTS]\n\nCommands:\n";
   for (const auto& command : commands) {
+    if (command.hidden) continue;
     text += fmt::format("  {:<10} {:<13} {}\n", command.name, command.link, command.summary);
   }
   return text + fmt::format(
@@ -190,6 +191,7 @@ int run_app(const std::vector<Command>& commands, int argc, char** argv) {
 nlohmann::json dump(const std::vector<Command>& commands) {
   nlohmann::json list = nlohmann::json::array();
   for (const auto& command : commands) {
+    if (command.hidden) continue;
     Context context;
     std::function<void()> run;
     const auto app = make_parser(command, context, run);

@@ -20,6 +20,8 @@ struct Command {
   std::vector<std::pair<std::string, std::string>> examples;  ///< command line, what it does
   /// Adds arguments and flags to the parser; the returned function runs the command.
   std::function<std::function<void()>(CLI::App&, Context&)> declare;
+  /// Run by what this program sets up, not by people: in no help, no man page, no completion.
+  bool hidden = false;
 };
 
 /// Parses, runs, reports. `argv[0]` may be the program's name or one of the links. Returns the exit status.

@@ -14,6 +14,7 @@
 #include "base/terminal.h"
 #include "run/interrupt.h"
 #include "run/journal.h"
+#include "run/open_entry.h"
 #include "run/real_runner.h"
 #include "run/recover.h"
 #include "run/recovery_runner.h"
@@ -226,15 +227,36 @@ void Context::execute(const plan::Plan& plan, const run::Host& host, const Propo
     tell(step);
   };
   run::execute(plan, runner, journal, seen);
-  report(plan, host, proposal);
+  tell(runner.frozen());
+  report(plan, host, proposal, runner.frozen());
 }
 
-void Context::report(const plan::Plan& plan, const run::Host& host, const Proposal& proposal) const {
+void Context::tell(const std::vector<run::Frozen>& frozen) {
+  for (const auto& one : frozen) {
+    if (one.problem.empty()) {
+      talk(fmt::format("Machine '{}' stood still for {:.2f} seconds ({} file systems).", one.machine, one.seconds,
+                       one.frozen));
+      continue;
+    }
+    warn(fmt::format("the snapshot of machine '{}' is crash-consistent, no more: {}", one.machine, one.problem));
+    outcome = Exit::failed;
+  }
+}
+
+void Context::report(const plan::Plan& plan, const run::Host& host, const Proposal& proposal,
+                     const std::vector<run::Frozen>& frozen) const {
   // The work is done and stays done, whatever becomes of the words about it.
   try {
     if (common.json) {
       auto json = to_json(plan);
       if (proposal.report_json) json.update(proposal.report_json(host));
+      for (const auto& one : frozen) {
+        json["frozen"].push_back({{"machine", one.machine},
+                                  {"file_systems", one.frozen},
+                                  {"thawed", one.thawed},
+                                  {"seconds", one.seconds},
+                                  {"problem", one.problem}});
+      }
       answer(json);
     } else if (proposal.report && !common.quiet) {
       answer(proposal.report(host));

@@ -13,6 +13,7 @@
 #include "plan/plan.h"
 #include "run/config.h"
 #include "run/executor.h"
+#include "run/freeze.h"
 #include "run/host.h"
 #include "run/lock.h"
 
@@ -79,7 +80,9 @@ class Context {
 
  private:
   void execute(const plan::Plan& plan, const run::Host& host, const Proposal& proposal, const run::Locks& held);
-  void report(const plan::Plan& plan, const run::Host& host, const Proposal& proposal) const;
+  void report(const plan::Plan& plan, const run::Host& host, const Proposal& proposal,
+              const std::vector<run::Frozen>& frozen) const;
+  void tell(const std::vector<run::Frozen>& frozen);
   void show(const plan::Plan& plan) const;
   void confirm(const Proposal& proposal) const;
   bool executing_ = false;

@@ -29,6 +29,18 @@ std::string read_flag_file(const std::string& flag, const std::string& path) {
 
 }  // namespace
 
+void add_freeze_flag(CLI::App& app, std::string& value) {
+  app.add_flag("--freeze{always}", value,
+               "Have the guest's agent freeze its file systems meanwhile; --freeze=try: where it can");
+}
+
+plan::FreezeMode freeze_mode(const std::string& value) {
+  if (value.empty()) return plan::FreezeMode::never;
+  if (value == "always") return plan::FreezeMode::always;
+  if (value == "try") return plan::FreezeMode::attempt;
+  throw UsageError(fmt::format("--freeze={} is neither --freeze nor --freeze=try", value));
+}
+
 bool is_utf8(const std::string& text) {
   try {
     (void)nlohmann::json(text).dump();

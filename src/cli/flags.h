@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "plan/freeze.h"
 #include "plan/seed.h"
 
 namespace kld::cli {
@@ -21,6 +22,11 @@ struct SeedFlags {
 void add_seed_flags(CLI::App& app, SeedFlags& flags);
 /// Reads the files. Throws UsageError when one cannot be read.
 plan::SeedRequest read_seed_flags(const SeedFlags& flags);
+
+/// `--freeze`, `--freeze=try`.
+void add_freeze_flag(CLI::App& app, std::string& value);
+/// Throws UsageError for another value.
+plan::FreezeMode freeze_mode(const std::string& value);
 
 /// What libvirt's XML, cloud-init's YAML and the journal can hold.
 bool is_utf8(const std::string& text);

@@ -3,6 +3,8 @@
 
 namespace kld::cmd {
 
-std::vector<cli::Command> all() { return {create(), clone(), snap(), remove(), list(), adopt(), recover()}; }
+std::vector<cli::Command> all() {
+  return {create(), clone(), snap(), remove(), list(), adopt(), recover(), guard_thaw()};
+}
 
 }  // namespace kld::cmd

@@ -18,7 +18,7 @@ namespace {
 
 struct Flags {
   std::vector<std::string> names;  ///< the source, then the clones
-  std::string count, prefix, ram, cpus, tpm = "copy";
+  std::string count, prefix, ram, cpus, tpm = "copy", freeze;
   cli::SeedFlags seed;
   plan::CloneRequest request;
 };
@@ -44,6 +44,9 @@ plan::CloneRequest make_request(const Flags& flags) {
   if (flags.tpm != "copy" && flags.tpm != "new")
     throw UsageError(fmt::format("--tpm '{}' is neither copy nor new", flags.tpm));
   request.new_tpm = flags.tpm == "new";
+  request.freeze = cli::freeze_mode(flags.freeze);
+  if (request.snapshot && request.freeze != plan::FreezeMode::never)
+    throw UsageError("--freeze is for a clone of the present, --snap for one of a snapshot");
   if (!flags.ram.empty()) request.memory = cli::memory_size(flags.ram);
   if (!flags.cpus.empty()) request.vcpus = cli::positive(flags.cpus, "--cpus", 512);
   request.seed = cli::read_seed_flags(flags.seed);
@@ -82,6 +85,7 @@ plan::CloneFacts look(const run::Host& host, const plan::CloneRequest& request, 
   facts.definitions = host.definitions(*machine);
   facts.block_jobs = host.block_jobs(*machine);
   facts.snapshots = host.snapshots(*machine);
+  if (request.freeze != plan::FreezeMode::never) facts.freeze_problem = host.freeze_problem(*machine);
   facts.taken = run::taken_snapshot_names(*machine, "clone", now, claims);
   std::optional<std::string> snapshot;
   if (request.snapshot) snapshot = request.snapshot->substr(request.snapshot->find('@') + 1);
@@ -149,6 +153,7 @@ cli::Command clone() {
     app.add_option("--snap", request.snapshot, "Clone this snapshot, not the present")->type_name("SNAPSHOT");
     app.add_option("--count", flags->count, "Number of clones, with --prefix")->type_name("N");
     app.add_option("--prefix", flags->prefix, "Names of the clones, with numbers behind")->type_name("P");
+    cli::add_freeze_flag(app, flags->freeze);
     app.add_flag("--full", request.full, "An independent copy of all data instead of a clone");
     app.add_flag("--start", request.start, "Start the clones");
     app.add_option("--ram", flags->ram, "Another memory size")->type_name("SIZE");

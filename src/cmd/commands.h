@@ -14,6 +14,7 @@ cli::Command remove();
 cli::Command list();
 cli::Command adopt();
 cli::Command recover();
+cli::Command guard_thaw();
 
 /// In the order of the overview.
 std::vector<cli::Command> all();

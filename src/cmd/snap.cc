@@ -8,6 +8,7 @@
 #include "base/name.h"
 #include "base/size.h"
 #include "base/table.h"
+#include "cli/flags.h"
 #include "cmd/commands.h"
 #include "cmd/rollback.h"
 #include "plan/snapshot.h"
@@ -17,7 +18,7 @@ namespace kld::cmd {
 namespace {
 
 struct Flags {
-  std::string machine, action, name;
+  std::string machine, action, name, freeze;
   RollbackFlags rollback;
 };
 
@@ -34,21 +35,25 @@ void take(cli::Context& context, const Flags& flags) {
     if (const auto problem = snapshot_name_problem(given))
       throw UsageError(fmt::format("snapshot name '{}' {}", given, *problem));
   }
+  const auto freeze = cli::freeze_mode(flags.freeze);
   run::SnapshotClaims claims;
   context.dispose({{flags.machine, run::Lock::shared}}, shallow_look(flags.machine, false), [&](const run::Host& host) {
     const auto fresh = run::fresh();
     plan::Definitions definitions;
     std::vector<std::string> taken;
     std::vector<std::string> jobs;
+    std::optional<std::string> problem;
     if (const auto machine = plan::find_machine(host.view(), flags.machine)) {
       definitions = host.definitions(*machine);
       jobs = host.block_jobs(*machine);
+      if (freeze != plan::FreezeMode::never) problem = host.freeze_problem(*machine);
       if (given.empty()) taken = run::taken_snapshot_names(*machine, "", fresh.now, claims);
       const bool mine = given.empty() || claims.take(machine->name, given, run::Lock::exclusive);
       if (!given.empty() && (!mine || run::has_snapshot(*machine, given))) taken.push_back(given);
     }
     cli::Proposal proposal;
-    proposal.result = plan::plan_snapshot(host.view(), {flags.machine, given}, definitions, taken, jobs, fresh);
+    proposal.result =
+        plan::plan_snapshot(host.view(), {flags.machine, given, freeze}, definitions, taken, jobs, fresh, problem);
     proposal.report = [&](const run::Host&) {
       return fmt::format("Snapshot created in {:.2f} seconds.\n", context.seconds_since_start());
     };
@@ -153,9 +158,11 @@ cli::Command snap() {
     app.add_option("ACTION", flags->action, "snap (default), list, rollback, undo, kept, drop or delete");
     app.add_option("SNAPSHOT", flags->name,
                    "Name of the snapshot, with or without @; for undo and drop, of what 'kept' lists");
+    cli::add_freeze_flag(app, flags->freeze);
     add_rollback_flags(app, flags->rollback);
     return [flags, &context] {
       if (flags->action.empty() || flags->action == "snap") return take(context, *flags);
+      if (!flags->freeze.empty()) throw UsageError("--freeze is for taking a snapshot");
       if (flags->action == "list") {
         if (flags->name.empty()) return list(context, *flags);
         throw UsageError(fmt::format("'{}' is too much: list shows all snapshots of a machine", flags->name),

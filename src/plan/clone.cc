@@ -229,10 +229,14 @@ Result plan_clone(const View& view, const CloneRequest& request, const CloneFact
         machine->name));
   }
   if (source.take) {
+    const auto frozen = plan_freeze(*machine, request.freeze, facts.freeze_problem);
+    if (const auto* refusal = std::get_if<Refusal>(&frozen)) return *refusal;
+    const auto& freeze = std::get<FreezePlan>(frozen);
+    plan.warnings.insert(plan.warnings.end(), freeze.warnings.begin(), freeze.warnings.end());
     const auto held = warn_of_holders(*machine);
     plan.warnings.insert(plan.warnings.end(), held.begin(), held.end());
     if (auto save = save_definition(*machine, facts.definitions)) plan.steps.push_back(*save);
-    plan.steps.emplace_back(snapshot_all(*machine, source.snapshot, "clone", fresh.op));
+    plan.steps.emplace_back(snapshot_all(*machine, source.snapshot, "clone", fresh.op, freeze.freezes));
   }
   add_datasets(plan, view, source, targets, request, fresh);
   add_state_and_domains(plan, view, source, targets, request);

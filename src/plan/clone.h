@@ -21,6 +21,7 @@ struct CloneRequest {
   bool start = false;
   bool new_tpm = false;  ///< an empty TPM instead of a copy
   bool over_limit = false;
+  FreezeMode freeze = FreezeMode::never;
   std::optional<std::uint64_t> memory;  ///< bytes
   std::optional<unsigned> vcpus;
   std::vector<std::string> without;  ///< disk targets to leave out, or "hostdev"
@@ -38,6 +39,7 @@ struct CloneFacts {
   std::optional<std::uint64_t> written;
   std::vector<std::string> going;  ///< of these, names that another command is destroying
   std::vector<std::string> block_jobs;
+  std::optional<std::string> freeze_problem = std::nullopt;  ///< why the source's guest cannot be frozen
   std::vector<std::string> taken_paths;  ///< of the paths the clones would use, those that exist already
   std::optional<zfs::Pool> pool;         ///< read for a full copy
 };

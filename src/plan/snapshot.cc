@@ -55,17 +55,19 @@ std::optional<Step> save_definition(const Machine& machine, const Definitions& d
 }
 
 TakeSnapshots snapshot_all(const Machine& machine, const std::string& short_name, const std::string& by,
-                           const std::string& op) {
+                           const std::string& op, std::vector<Freeze> freezes) {
   TakeSnapshots step;
   for (const auto& dataset : machine.datasets()) step.names.push_back(dataset.name + "@" + short_name);
-  step.properties = {
-      {zfs::property::by, by}, {zfs::property::consistency, consistency(machine)}, {zfs::property::op, op}};
+  step.properties = {{zfs::property::by, by},
+                     {zfs::property::consistency, freezes.empty() ? consistency(machine) : "application"},
+                     {zfs::property::op, op}};
+  step.freezes = std::move(freezes);
   return step;
 }
 
 Result plan_snapshot(const View& view, const SnapshotRequest& request, const Definitions& definitions,
                      const std::vector<std::string>& taken, const std::vector<std::string>& block_jobs,
-                     const Fresh& fresh) {
+                     const Fresh& fresh, const std::optional<std::string>& freeze_problem) {
   const auto machine = find_machine(view, request.machine);
   if (!machine) return no_such_machine(view, request.machine);
   if (auto refusal = foreign_state(*machine, block_jobs, true)) return *refusal;
@@ -86,11 +88,15 @@ Result plan_snapshot(const View& view, const SnapshotRequest& request, const Def
                    {},
                    fmt::format("see 'kvm-snap {} list'", machine->name)};
   }
+  const auto frozen = plan_freeze(*machine, request.freeze, freeze_problem);
+  if (const auto* refusal = std::get_if<Refusal>(&frozen)) return *refusal;
+  const auto& freeze = std::get<FreezePlan>(frozen);
   Plan plan{"snapshot", fresh.op, {machine->name}, {}, 0, warn_of_holders(*machine)};
+  plan.warnings.insert(plan.warnings.end(), freeze.warnings.begin(), freeze.warnings.end());
   if (auto save = save_definition(*machine, definitions)) plan.steps.push_back(*save);
   // Once it is there, somebody may count on it: what dies behind it is finished.
   plan.commit = plan.steps.size();
-  plan.steps.emplace_back(snapshot_all(*machine, name, "hand", fresh.op));
+  plan.steps.emplace_back(snapshot_all(*machine, name, "hand", fresh.op, freeze.freezes));
   return plan;
 }
 

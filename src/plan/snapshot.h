@@ -5,6 +5,7 @@
 #include <variant>
 #include <vector>
 
+#include "plan/freeze.h"
 #include "plan/plan.h"
 #include "plan/view.h"
 
@@ -21,6 +22,7 @@ struct Definitions {
 struct SnapshotRequest {
   std::string machine;
   std::string name;  ///< the part after '@'; empty: the time
+  FreezeMode freeze = FreezeMode::never;
 };
 
 /// "offline", "crash" or "saved": what a snapshot of the machine as it is now would be.
@@ -37,14 +39,15 @@ bool is_named(const std::string& short_name, const std::string& kind);
 /// The step that brings the saved definition up to date, nullopt when it is.
 std::optional<Step> save_definition(const Machine& machine, const Definitions& definitions);
 
-/// The step that snapshots all datasets of the machine at once.
+/// The step that snapshots all datasets of the machine at once, with its guest frozen when there is a freeze.
 TakeSnapshots snapshot_all(const Machine& machine, const std::string& short_name, const std::string& by,
-                           const std::string& op);
+                           const std::string& op, std::vector<Freeze> freezes = {});
 
-/// One atomic snapshot of all disks, firmware variables, TPM and definition. `taken`: snapshots it has already.
+/// One atomic snapshot of all disks, firmware variables, TPM and definition. `taken`: snapshots it has already;
+/// `freeze_problem`: why its guest cannot be frozen.
 Result plan_snapshot(const View& view, const SnapshotRequest& request, const Definitions& definitions,
                      const std::vector<std::string>& taken, const std::vector<std::string>& block_jobs,
-                     const Fresh& fresh);
+                     const Fresh& fresh, const std::optional<std::string>& freeze_problem = std::nullopt);
 
 /// A snapshot of the whole machine: the same name on its datasets.
 struct MachineSnapshot {

@@ -93,7 +93,11 @@ std::string describe(const Step& step) {
           [](const CloneDatasets& s) {
             return fmt::format("Cloning to {}", join(s.clones, [](const auto& c) { return c.name; }));
           },
-          [](const TakeSnapshots& s) { return fmt::format("Snapshotting {}", join(s.names)); },
+          [](const TakeSnapshots& s) {
+            const auto frozen = join(s.freezes, [](const auto& f) { return f.domain.name; });
+            return fmt::format("Snapshotting {}{}", join(s.names),
+                               frozen.empty() ? "" : fmt::format(", with {} frozen", frozen));
+          },
           [](const CopyDataset& s) { return fmt::format("Copying {} to {}", s.snapshot, s.name); },
           [](const MountFilesystems& s) {
             return fmt::format("Mounting {}", join(s.mounts, [](const auto& m) { return m.directory; }));
@@ -170,7 +174,11 @@ std::vector<Argv> commands(const Step& step) {
             return lines;
           },
           [](const TakeSnapshots& s) {
-            return Lines{with_options({"zfs", "snapshot"}, s.properties, s.names)};
+            Lines lines;
+            for (const auto& freeze : s.freezes) lines.push_back({"virsh", "domfsfreeze", freeze.domain.name});
+            lines.push_back(with_options({"zfs", "snapshot"}, s.properties, s.names));
+            for (const auto& freeze : s.freezes) lines.push_back({"virsh", "domfsthaw", freeze.domain.name});
+            return lines;
           },
           [](const CopyDataset& s) {
             return Lines{{"zfs", "send", "-Lce", s.snapshot},

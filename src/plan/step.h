@@ -41,10 +41,26 @@ struct CloneDatasets {
   bool operator==(const CloneDatasets&) const = default;
 };
 
-/// One call, one transaction group: all or none.
+struct DomainName {
+  std::string name;
+  std::string uuid;
+  bool operator==(const DomainName&) const = default;
+};
+
+/// A guest whose file systems stand still across a snapshot, by its agent.
+struct Freeze {
+  DomainName domain;
+  std::uint64_t seconds = 0;  ///< that the agent has to answer each time
+  bool required = true;       ///< false: when it cannot be frozen, the snapshot is taken all the same
+  bool operator==(const Freeze&) const = default;
+};
+
+/// One call, one transaction group: all or none. A snapshot of frozen guests says `application` only when each was
+/// frozen and thawed with at least one file system, else `crash`.
 struct TakeSnapshots {
   std::vector<std::string> names;
   zfs::Properties properties;
+  std::vector<Freeze> freezes = {};
   bool operator==(const TakeSnapshots&) const = default;
 };
 
@@ -203,12 +219,6 @@ struct RedefineDomain {
   DomainDefinition before;
   bool validate = true;  ///< as in DefineDomains
   bool operator==(const RedefineDomain&) const = default;
-};
-
-struct DomainName {
-  std::string name;
-  std::string uuid;
-  bool operator==(const DomainName&) const = default;
 };
 
 /// The inactive definition as libvirt words it: machine type, addresses and models are chosen when it is defined, and

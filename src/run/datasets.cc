@@ -37,14 +37,20 @@ void RealRunner::act(const plan::CloneDatasets& step) const {
                     [](const plan::CloneOf& clone) { zfs::clone(clone.snapshot, clone.name, clone.properties); });
 }
 
-void RealRunner::act(const plan::TakeSnapshots& step) const {
-  if (!recovering_) return zfs::snapshot(step.names, step.properties);
+void RealRunner::act(const plan::TakeSnapshots& step) {
+  if (!recovering_ && step.freezes.empty()) return zfs::snapshot(step.names, step.properties);
+  if (!recovering_) {
+    frozen_ = snapshot_frozen(libvirt(), step);
+    return;
+  }
   // A snapshot of now would not be the one that was asked for: it was taken then, or it is not taken.
   const auto op = step.properties.find(zfs::property::op);
   const auto marks = zfs::local_property(zfs::property::op, step.names);
   const bool taken = op != step.properties.end() && marks.size() == step.names.size() &&
                      std::all_of(marks.begin(), marks.end(), [&](const auto& m) { return m.second == op->second; });
   if (!taken) throw Error("the snapshot was not taken before the command was cut off");
+  // Whether its guests were thawed in time, nobody can say any more.
+  if (!step.freezes.empty()) lower_label(step);
 }
 
 void RealRunner::act(const plan::CopyDataset& step) const {

@@ -217,6 +217,11 @@ std::vector<std::string> Host::block_jobs(const plan::Machine& machine) const {
   return connection_->block_jobs(machine.domain->uuid, targets);
 }
 
+std::optional<std::string> Host::freeze_problem(const plan::Machine& machine) const {
+  if (!machine.domain || machine.domain->state != virt::State::running) return std::nullopt;
+  return connection_->freeze_problem(machine.domain->uuid, std::chrono::seconds(plan::kAgentSeconds));
+}
+
 plan::SeedDocuments read_seed(const std::string& machine, const std::optional<std::string>& snapshot) {
   const std::string directory = snapshot ? in_snapshot(machine, *snapshot, "seed") : plan::seed_directory(machine);
   plan::SeedDocuments documents;

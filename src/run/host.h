@@ -51,6 +51,8 @@ class Host {
   /// Inactive definition and saved one of a machine that is there; empty otherwise.
   plan::Definitions definitions(const plan::Machine& machine) const;
   std::vector<std::string> block_jobs(const plan::Machine& machine) const;
+  /// Why a machine that runs cannot be frozen; nullopt when it can, or does not run.
+  std::optional<std::string> freeze_problem(const plan::Machine& machine) const;
   /// Snapshots of all datasets of the machine, with sizes; oldest first.
   std::vector<zfs::Snapshot> snapshots(const plan::Machine& machine) const;
   /// True when it was waited for what was written.

@@ -10,6 +10,7 @@
 
 #include "base/time.h"
 #include "run/executor.h"
+#include "run/freeze.h"
 #include "run/lock.h"
 #include "virt/connection.h"
 
@@ -43,6 +44,8 @@ class RealRunner : public Runner {
     recovering_ = true;
     shared_ = std::move(shared);
   }
+  /// What came of the freezes so far.
+  const std::vector<Frozen>& frozen() const { return frozen_; }
   /// What the operation had made and not marked yet is known by its age: from its beginning to this time.
   void take_unmarked(UnixTime from, UnixTime to) { unmarked_ = {from, to}; }
 
@@ -52,7 +55,7 @@ class RealRunner : public Runner {
   void act(const plan::CreateFilesystem& step) const;
   void act(const plan::CreateVolume& step) const;
   void act(const plan::CloneDatasets& step) const;
-  void act(const plan::TakeSnapshots& step) const;
+  void act(const plan::TakeSnapshots& step);
   void act(const plan::CopyDataset& step) const;
   void act(const plan::MountFilesystems& step) const;
   void act(const plan::UnmountFilesystems& step) const;
@@ -87,6 +90,7 @@ class RealRunner : public Runner {
   std::function<bool()> interrupted_;
   std::function<void(const std::string&)> warn_;
   std::vector<int> locks_;
+  std::vector<Frozen> frozen_;
   bool recovering_ = false;
   std::vector<std::string> shared_;
   mutable SnapshotClaims claims_;

@@ -94,11 +94,23 @@ class Connection {
   void define(const std::string& xml, bool validate = true) const;
   /// Undefines with KEEP_NVRAM and KEEP_TPM; false when there is no such domain.
   bool undefine(const std::string& uuid) const;
+  /// False also when there is no such domain.
+  bool is_running(const std::string& uuid) const;
   /// True when it was started now, false when it ran already.
   bool start(const std::string& uuid) const;
   /// Presses the guest's power button, waits up to `graceful`, then destroys; waits until it is shut off. A paused
   /// guest cannot react and is destroyed at once. False when it was off. Throws Interrupted when `interrupted` says so.
   bool stop(const std::string& uuid, std::chrono::seconds graceful, const std::function<bool()>& interrupted) const;
+  /// Why the guest cannot be frozen: its agent does not answer within the limit, or somebody has frozen it already.
+  /// nullopt: it can.
+  std::optional<std::string> freeze_problem(const std::string& uuid, std::chrono::seconds limit) const;
+  /// Freezes the guest's file systems: how many. Throws when its agent does not answer within the limit; it may freeze
+  /// them later all the same.
+  int freeze(const std::string& uuid, std::chrono::seconds limit) const;
+  /// Thaws them: how many.
+  int thaw(const std::string& uuid, std::chrono::seconds limit) const;
+  /// What the agent says; nullopt when it does not answer within the limit.
+  std::optional<bool> is_frozen(const std::string& uuid, std::chrono::seconds limit) const;
   void set_autostart(const std::string& uuid, bool autostart) const;
   void remove_managed_save(const std::string& uuid) const;
 

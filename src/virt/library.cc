@@ -8,4 +8,9 @@ const Api& api() {
   return loaded;
 }
 
+const QemuApi& qemu_api() {
+  static const QemuApi loaded = load_QemuApi({"libvirt-qemu.so.0", "libvirt0"});
+  return loaded;
+}
+
 }  // namespace kld::virt

@@ -63,6 +63,11 @@ bool Connection::undefine(const std::string& uuid) const {
   return true;
 }
 
+bool Connection::is_running(const std::string& uuid) const {
+  const Domain domain = look_up(impl_->get(), uuid);
+  return domain && is_active(state_of(domain.get()));
+}
+
 bool Connection::start(const std::string& uuid) const {
   const Domain domain = required(impl_->get(), uuid);
   if (is_active(state_of(domain.get()))) return false;

@@ -1,67 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real Debian guest: imported, booted, cloned. Two boots in all, as each takes minutes under emulation."""
-
-import base64
-import json
-import time
+"""A real Debian guest: imported, booted, snapshotted frozen, cloned. Two boots in all, as each takes minutes under
+emulation."""
 
 import pytest
+from faults import background, background_status, strace
+from guest import booted, inside
 from host import GUEST, ROOT
-
-BOOT = 900  # seconds; a boot takes about one minute on an idle machine
 
 pytestmark = pytest.mark.module_state()
 
 
-def ask(host, name, request):
-    """The guest agent's answer, None while it has none."""
-    result = host.run("virsh", "qemu-agent-command", name, json.dumps(request), "--timeout", "10", check=False)
-    return result.json["return"] if result.rc == 0 else None
-
-
-def inside(host, name, script):
-    """What a script prints inside the guest, None when it fails or the agent does not answer."""
-    begun = ask(host, name, {"execute": "guest-exec", "arguments": {
-        "path": "/bin/sh", "arg": ["-c", script], "capture-output": True}})
-    if begun is None:
-        return None
-    for _ in range(120):
-        status = ask(host, name, {"execute": "guest-exec-status", "arguments": {"pid": begun["pid"]}})
-        if status is not None and status["exited"]:
-            return base64.b64decode(status.get("out-data", "")).decode().strip() if status["exitcode"] == 0 else None
-        time.sleep(1)
-    return None
-
-
-def booted(host, name):
-    """Waits until cloud-init is done inside, then says who the guest thinks it is."""
-    give_up = time.monotonic() + BOOT
-    while time.monotonic() < give_up:
-        if inside(host, name, "test -e /run/cloud-init/result.json") is not None:
-            answer = inside(host, name, "hostname; cat /etc/machine-id; cat /etc/ssh/ssh_host_ed25519_key.pub; "
-                            "getent passwd ann; cat /home/ann/.ssh/authorized_keys; cat /root/written || true")
-            if answer:
-                return answer.splitlines()
-        if host.domains()[name] != "running":
-            reset_after_kvm_gave_up(host, name)
-        time.sleep(3)
-    raise AssertionError(f"{name} did not boot within {BOOT} s")
-
-
-def reset_after_kvm_gave_up(host, name):
-    """KVM below an emulated CPU gives up on an instruction now and then, whatever runs on it."""
-    log = host.read(f"/var/log/libvirt/qemu/{name}.log")
-    reason = host.run("virsh", "domstate", "--reason", name).out
-    times = log.count("KVM internal error")
-    assert RESETS.get(name, 0) < times < 4, f"{name} is {reason}\n{log[-2000:]}"
-    RESETS[name] = times  # each of them explains one stop
-    print(f"{name} boots again: {log[log.rindex('KVM internal error'):][:2000]}")
-    host.run("virsh", "reset", name)
-    host.run("virsh", "resume", name)
-
-
 identities = {}
-RESETS = {}
 
 
 def test_import_boots_with_its_seed(host):
@@ -85,6 +34,137 @@ def test_import_boots_with_its_seed(host):
         host.run("zpool", "sync")
         referenced.append(int(host.property("golden", "referenced")))
     assert referenced[0] - referenced[1] > 40 << 20, referenced
+
+
+# ---- Frozen ----
+
+STATUS = """virsh qemu-agent-command golden '{"execute":"guest-fsfreeze-status"}' 2>/dev/null"""
+ROOT_SUPERBLOCK = (49 << 20) + 1024  # of the ext4 root on the guest's disk
+
+
+@pytest.fixture
+def goes_on(host):
+    """Whatever happened: in the end the guest writes, and nobody watches over it any more."""
+    yield
+    give_up_after = 90
+    script = f"for i in $(seq {give_up_after}); do {STATUS} | grep -q thawed && exit; sleep 1; done; exit 1"
+    host.sh(script, timeout=give_up_after * 3)
+    assert inside(host, "golden", "echo more >>/root/alive; sync; echo done") == "done"
+    host.sh("for i in $(seq 30); do [ -z \"$(systemctl list-units --plain --no-legend 'kld-thaw-*')\" ] && exit; sleep 1; "
+            "done; systemctl list-units 'kld-thaw-*'; exit 1", timeout=60)
+    assert host.domains()["golden"] == "running"
+
+
+def snapshot(host, name):
+    """How a snapshot of the guest was taken; None: there is none."""
+    rows = {row["name"]: row for row in host.run("kvm-snap", "golden", "list", "--json").json}
+    return rows[name]["consistency"] if name in rows else None
+
+
+def needs_recovery(host, device):
+    """Whether the file system in it is to be recovered when it is mounted, as after a power cut."""
+    flags = host.sh(f"od -An -tu4 -j {ROOT_SUPERBLOCK + 0x60} -N 4 {device}")
+    return bool(int(flags) & 4)
+
+
+def delayed(argv):
+    """The command, slow at each of its own calls of ZFS: the snapshot is one of them."""
+    return strace("ioctl:delay_enter=4000000", argv, path="/dev/zfs")
+
+
+def await_frozen(host):
+    host.sh(f"for i in $(seq 300); do {STATUS} | grep -q frozen && exit; sleep 0.1; done; exit 1")
+
+
+def test_a_frozen_snapshot_needs_no_recovery(host, goes_on):
+    assert inside(host, "golden", "touch /root/alive; sync; echo done") == "done"
+    result = host.run("kvm-snap", "golden", "snap", "frozen", "--freeze", "--json")
+    frozen, = result.json["frozen"]
+    assert frozen["machine"] == "golden" and frozen["problem"] == ""
+    assert frozen["file_systems"] == frozen["thawed"] >= 1 and 0 < frozen["seconds"] < 30
+    assert snapshot(host, "frozen") == "application"
+    assert "stood still for" in host.run("kvm-snap", "golden", "--freeze").err
+    host.run("kvm-clone", "golden", "calm", "--freeze")
+    host.run("kvm-clone", "golden", "cut")
+    calm, cut = (host.property(name, "origin").split("@")[1] for name in ("calm", "cut"))
+    assert (snapshot(host, calm), snapshot(host, cut)) == ("application", "crash")
+    assert not needs_recovery(host, f"/dev/zvol/{ROOT}/calm")
+    assert needs_recovery(host, f"/dev/zvol/{ROOT}/cut")
+    host.run("kvm-delete", "calm", "cut", "--yes")
+
+
+def test_a_busy_file_system_is_frozen(host, goes_on):
+    busy = ("rm -f /root/stop; nohup sh -c 'while [ ! -e /root/stop ]; do dd if=/dev/urandom of=/root/busy bs=64k count=32 "
+            "conv=fsync 2>/dev/null; echo . >>/root/rounds; done' >/dev/null 2>&1 & echo begun")
+    assert inside(host, "golden", busy) == "begun"
+    for _ in range(3):
+        frozen, = host.run("kvm-snap", "golden", "--freeze", "--json").json["frozen"]
+        assert frozen["problem"] == "", frozen
+    rounds = int(inside(host, "golden", "wc -l </root/rounds"))
+    assert int(inside(host, "golden", f"while [ $(wc -l </root/rounds) -le {rounds} ]; do sleep 1; done; "
+                      "touch /root/stop; wc -l </root/rounds")) > rounds
+
+
+def test_a_paused_guest_is_not_frozen(host, goes_on):
+    host.run("virsh", "suspend", "golden")
+    host.refuses("kvm-snap", "golden", "--freeze", says="it is paused", hint="--freeze=try")
+    host.refuses("kvm-clone", "golden", "copy", "--freeze", says="it is paused")
+    result = host.run("kvm-snap", "golden", "snap", "paused", "--freeze=try")
+    assert result.warnings == ["warning: machine 'golden' is not frozen: it is paused"]
+    assert snapshot(host, "paused") == "crash"
+    assert host.domains()["golden"] == "paused"
+    host.run("virsh", "resume", "golden")
+
+
+def test_without_an_agent_it_is_not_frozen(host, goes_on):
+    inside(host, "golden", "nohup sh -c 'sleep 1; systemctl stop qemu-guest-agent; sleep 25; "
+           "systemctl start qemu-guest-agent' >/dev/null 2>&1 &")
+    host.sh("for i in $(seq 30); do virsh dumpxml golden | grep -q \"state='disconnected'\" && exit; sleep 1; done; exit 1")
+    host.refuses("kvm-snap", "golden", "--freeze", says="its agent does not answer")
+    result = host.run("kvm-snap", "golden", "snap", "silent", "--freeze=try")
+    assert len(result.warnings) == 1 and "its agent does not answer" in result.warnings[0]
+    assert snapshot(host, "silent") == "crash"
+
+
+def test_a_freeze_that_was_given_up_is_thawed(host, goes_on):
+    """The agent is stopped when it has answered the ping, and goes on long after we gave up."""
+    stop = ('{"execute":"guest-exec","arguments":{"path":"/bin/sh","arg":["-c",'
+            '"kill -STOP $(pidof qemu-ga); sleep 50; kill -CONT $(pidof qemu-ga)"]}}')
+    host.write("/tmp/slow/systemd-run", f"#!/bin/sh\n/usr/bin/systemd-run \"$@\" || exit\n"
+               f"virsh qemu-agent-command golden '{stop}' >/dev/null\nsleep 2\n")
+    host.run("chmod", "+x", "/tmp/slow/systemd-run")
+    path = host.sh("echo /tmp/slow:$PATH")
+    with host.assert_unchanged():
+        result = host.run("kvm-snap", "golden", "snap", "late", "--freeze", env={"PATH": path}, check=False)
+        assert result.rc == 1, result
+        assert "could not be frozen" in result.errors[0] and len(result.hints) == 1
+    assert host.sh("systemctl list-units --plain --no-legend 'kld-thaw-golden-*'") != ""
+    host.sh("for i in $(seq 120); do journalctl -u 'kld-thaw-golden-*' -o cat | grep -q thawed && exit; sleep 1; done; "
+            "journalctl -u 'kld-thaw-golden-*'; exit 1")
+
+
+def test_killed_while_the_guest_is_frozen(host, goes_on):
+    background(host, delayed(["kvm-snap", "golden", "snap", "cut-off", "--freeze"]))
+    await_frozen(host)
+    host.run("pkill", "-9", "-x", "kvm-snap")
+    host.sh(f"for i in $(seq 60); do {STATUS} | grep -q thawed && exit; sleep 0.5; done; exit 1")
+    host.run("kld", "recover")
+    assert snapshot(host, "cut-off") is None
+    # Killed when the snapshot is there: nobody knows whether the guest stood still until then.
+    argv = ["kvm-snap", "golden", "snap", "cut-off", "--freeze"]
+    background(host, strace("ioctl:delay_exit=4000000", argv, path="/dev/zfs"))
+    host.sh(f"for i in $(seq 300); do zfs list {ROOT}/golden@cut-off >/dev/null 2>&1 && exit; sleep 0.1; done; exit 1")
+    host.run("pkill", "-9", "-x", "kvm-snap")
+    host.run("kld", "recover")
+    assert snapshot(host, "cut-off") == "crash"
+
+
+def test_libvirtd_restarts_while_the_guest_is_frozen(host, goes_on):
+    background(host, delayed(["kvm-snap", "golden", "snap", "restarted", "--freeze"]))
+    await_frozen(host)
+    host.run("systemctl", "restart", "libvirtd")
+    status, said = background_status(host)
+    assert (status, snapshot(host, "restarted")) in ((0, "application"), (1, "crash")), said
 
 
 def test_clone_boots_as_itself(host):

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "run/freeze.h"
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <thread>
+
+#include "base/error.h"
+#include "base/process.h"
+#include "zfs/change.h"
+#include "zfs/dataset.h"
+
+namespace kld::run {
+namespace {
+
+using namespace std::chrono_literals;
+using Clock = std::chrono::steady_clock;
+
+// Beyond what freeze, snapshot and thaw may take together, nobody is in the middle of them any more.
+constexpr std::uint64_t kSnapshotSeconds = 60;
+constexpr int kThawTries = 5;
+
+/// A transient systemd unit that thaws a guest when we do not. It outlives us; it is ended when the guest says that it
+/// is thawed, or it ends itself then.
+class Watchdog {
+ public:
+  Watchdog(const plan::Freeze& freeze, const std::string& uri)
+      : unit_(fmt::format("kld-thaw-{}-{}", freeze.domain.name, ::getpid())) {
+    const auto self = std::filesystem::read_symlink("/proc/self/exe").string();
+    run_checked({"systemd-run", "--quiet", "--collect", "--property", "Type=exec", "--unit", unit_, "--description",
+                 fmt::format("Thaws {} if kld does not", freeze.domain.name), "--", self, "guard-thaw",
+                 freeze.domain.uuid, "--connect", uri, "--pid", std::to_string(::getpid()), "--seconds",
+                 std::to_string(2 * freeze.seconds + kSnapshotSeconds)});
+  }
+  Watchdog(const Watchdog&) = delete;
+  Watchdog& operator=(const Watchdog&) = delete;
+  ~Watchdog() = default;
+
+  void disarm() const noexcept {
+    try {
+      run_process({"systemctl", "stop", unit_ + ".service"});
+    } catch (const std::exception&) {
+      return;  // it will find the guest thawed
+    }
+  }
+
+ private:
+  std::string unit_;
+};
+
+struct Guest {
+  const plan::Freeze* freeze;
+  std::unique_ptr<Watchdog> watchdog;
+  Frozen result;
+  bool is_frozen = false;
+  Clock::time_point since;
+};
+
+std::chrono::seconds limit_of(const plan::Freeze& freeze) { return std::chrono::seconds(freeze.seconds); }
+
+/// libvirt may have been restarted meanwhile: each try has a connection of its own.
+void thaw(Guest& guest, const virt::Connection& libvirt) {
+  const auto& uuid = guest.freeze->domain.uuid;
+  std::string problem;
+  for (int tries = 0; tries < kThawTries; ++tries) {
+    try {
+      const auto limit = limit_of(*guest.freeze);
+      if (tries == 0) {
+        guest.result.thawed = libvirt.thaw(uuid, limit);
+      } else {
+        std::this_thread::sleep_for(500ms);
+        guest.result.thawed = virt::Connection::open(libvirt.uri()).thaw(uuid, limit);
+      }
+      guest.is_frozen = false;
+      guest.result.seconds = std::chrono::duration<double>(Clock::now() - guest.since).count();
+      return;
+    } catch (const Error& error) {
+      problem = error.message();
+    }
+  }
+  guest.result.problem = fmt::format("it could not be thawed yet ({}); a unit of systemd goes on trying", problem);
+}
+
+/// What the guest itself says; nullopt when it does not.
+std::optional<bool> ask(const Guest& guest, const std::string& uri) {
+  try {
+    return virt::Connection::open(uri).is_frozen(guest.freeze->domain.uuid, limit_of(*guest.freeze));
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+}
+
+void freeze(Guest& guest, const virt::Connection& libvirt) {
+  try {
+    // Its writers wait from here on, while it flushes what is dirty.
+    guest.since = Clock::now();
+    guest.result.frozen = libvirt.freeze(guest.freeze->domain.uuid, limit_of(*guest.freeze));
+    guest.is_frozen = true;
+    if (guest.result.frozen == 0) guest.result.problem = "it froze no file system";
+  } catch (const Error& error) {
+    guest.result.problem = fmt::format("it could not be frozen: {}", error.message());
+    if (!guest.freeze->required) return;
+    throw Error(fmt::format("machine '{}' could not be frozen: {}", guest.freeze->domain.name, error.message()),
+                "--freeze=try takes the snapshot all the same");
+  }
+}
+
+/// Thaws those that are frozen, and lets their watchdogs go once they say so. One that was not frozen, as far as we
+/// know, may be later: its watchdog stays until it says that it is not.
+void thaw_all(std::vector<Guest>& guests, const virt::Connection& libvirt) {
+  for (auto& guest : guests) {
+    if (guest.is_frozen) thaw(guest, libvirt);
+  }
+  for (auto& guest : guests) {
+    auto frozen = ask(guest, libvirt.uri());
+    if (frozen == true) {
+      thaw(guest, libvirt);
+      frozen = ask(guest, libvirt.uri());
+    }
+    if (frozen == false) guest.watchdog->disarm();
+  }
+}
+
+}  // namespace
+
+void lower_label(const plan::TakeSnapshots& step) {
+  for (const auto& name : step.names) zfs::set_properties(name, {{zfs::property::consistency, "crash"}});
+}
+
+std::vector<Frozen> snapshot_frozen(const virt::Connection& libvirt, const plan::TakeSnapshots& step) {
+  // What is dirty goes to disk before, not while they wait.
+  zfs::sync(zfs::pool_of(step.names.front()));
+  std::vector<Guest> guests;
+  for (const auto& one : step.freezes) {
+    guests.push_back({&one, nullptr, {one.domain.name, 0, 0, 0, {}}, false, {}});
+    guests.back().watchdog = std::make_unique<Watchdog>(one, libvirt.uri());
+  }
+  try {
+    for (auto& guest : guests) freeze(guest, libvirt);
+    zfs::snapshot(step.names, step.properties);
+  } catch (...) {
+    thaw_all(guests, libvirt);
+    throw;
+  }
+  thaw_all(guests, libvirt);
+  std::vector<Frozen> results;
+  bool application = true;
+  for (auto& guest : guests) {
+    auto& result = guest.result;
+    if (result.problem.empty() && result.thawed == 0) result.problem = "it thawed no file system";
+    application = application && result.problem.empty();
+    results.push_back(std::move(result));
+  }
+  if (!application) lower_label(step);
+  return results;
+}
+
+int guard_thaw(const std::string& uri, const std::string& uuid, int pid, std::uint64_t seconds) {
+  const int process = static_cast<int>(::syscall(SYS_pidfd_open, pid, 0));
+  if (process >= 0) {
+    pollfd ended{process, POLLIN, 0};
+    ::poll(&ended, 1, static_cast<int>(seconds * 1000));
+    ::close(process);
+  }
+  constexpr auto kLimit = 5s;
+  int thawed = 0;
+  for (;; std::this_thread::sleep_for(1s)) {
+    try {
+      const auto libvirt = virt::Connection::open(uri);
+      if (!libvirt.is_running(uuid)) return thawed;
+      const auto frozen = libvirt.is_frozen(uuid, kLimit);
+      // An agent that says nothing may have a freeze before it that it was given long ago.
+      if (!frozen) continue;
+      if (!*frozen) return thawed;
+      thawed += libvirt.thaw(uuid, kLimit);
+    } catch (const Error&) {
+      continue;  // libvirt is not there, or the agent: again
+    }
+  }
+}
+
+}  // namespace kld::run
