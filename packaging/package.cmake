@@ -25,6 +25,10 @@ install(FILES packaging/systemd/libvirtd.conf
 install(FILES packaging/systemd/tmpfiles.conf DESTINATION /usr/lib/tmpfiles.d RENAME kldload.conf)
 install(FILES README.md CHANGELOG.md docs/architecture.md packaging/deb/copyright
         DESTINATION /usr/share/doc/kldload-kvm)
+# libvirt runs it before it starts a domain.
+install(CODE "
+  file(MAKE_DIRECTORY \"\$ENV{DESTDIR}/etc/libvirt/hooks/qemu.d\")
+  file(CREATE_LINK /usr/bin/kld \"\$ENV{DESTDIR}/etc/libvirt/hooks/qemu.d/kld-start-guard\" SYMBOLIC)")
 # One link for each command that has a name of its own, as --dump-cli says.
 install(CODE "
   file(READ \"${docs}/cli.json\" cli)

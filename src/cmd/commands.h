@@ -15,6 +15,7 @@ cli::Command list();
 cli::Command adopt();
 cli::Command recover();
 cli::Command guard_thaw();
+cli::Command start_guard();
 
 /// In the order of the overview.
 std::vector<cli::Command> all();

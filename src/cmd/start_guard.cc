@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// libvirt's hook for QEMU, which it runs before it starts a domain: https://libvirt.org/hooks.html
+#include "plan/start_guard.h"
+
+#include <iostream>
+#include <iterator>
+
+#include "base/error.h"
+#include "cmd/commands.h"
+#include "run/start_facts.h"
+
+namespace kld::cmd {
+
+cli::Command start_guard() {
+  cli::Command command{"start-guard", "kld-start-guard", "Refuse to start what must not start", "", {}, nullptr, true};
+  command.declare = [](CLI::App& app, cli::Context&) -> std::function<void()> {
+    auto operation = std::make_shared<std::vector<std::string>>();
+    app.add_option("OPERATION", *operation, "Domain, operation and further words, as libvirt gives them")->required();
+    return [operation] {
+      if (operation->size() < 2 || operation->at(1) != "prepare") return;
+      const std::string definition((std::istreambuf_iterator<char>(std::cin)), std::istreambuf_iterator<char>());
+      if (auto refusal = plan::bar_start(run::start_facts(definition))) throw Refused(*refusal);
+    };
+  };
+  return command;
+}
+
+}  // namespace kld::cmd

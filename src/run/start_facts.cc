@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "run/start_facts.h"
+
+#include "run/open_entry.h"
+#include "virt/definition.h"
+#include "zfs/dataset.h"
+#include "zfs/device.h"
+#include "zfs/mount.h"
+
+namespace kld::run {
+namespace {
+
+constexpr char kKept[] = "/.kept/";
+
+/// The root that a machine with this volume lies below.
+std::string root_of(const std::string& volume) {
+  const auto kept = volume.find(kKept);
+  return kept == std::string::npos ? zfs::parent_of(volume) : volume.substr(0, kept);
+}
+
+/// Whose name is not that of its domain, too.
+void add_states(plan::View& view, const std::vector<std::string>& volumes, const std::string& domain) {
+  std::vector<std::string> states;
+  for (const auto& volume : volumes) {
+    const auto owner = plan::owner_of(view, volume);
+    if (!owner.empty() && owner != domain) states.push_back(plan::state_dataset(view.root, owner));
+  }
+  if (states.empty()) return;
+  const auto more = zfs::list_shallow(states, false).datasets;
+  view.datasets.insert(view.datasets.end(), more.begin(), more.end());
+}
+
+}  // namespace
+
+plan::StartFacts start_facts(const std::string& definition, const std::string& journal) {
+  const auto domain = virt::Definition::parse(definition);
+  plan::StartFacts facts;
+  facts.uuid = domain.uuid();
+  for (const auto& disk : domain.disks()) {
+    auto volume = zfs::volume_in_path(disk.source);
+    if (volume.empty() && disk.type == "block") volume = zfs::volume_of_device(disk.source);
+    if (!volume.empty()) facts.volumes.push_back(volume);
+  }
+  if (facts.volumes.empty()) return facts;
+  facts.view.root = root_of(facts.volumes.front());
+  auto names = facts.volumes;
+  names.push_back(plan::state_dataset(facts.view.root, domain.name()));
+  facts.view.datasets = zfs::list_shallow(names, false).datasets;
+  add_states(facts.view, facts.volumes, domain.name());
+  facts.mounts = zfs::mounts();
+  for (auto& entry : all_entries(journal)) {
+    facts.operations.push_back({std::move(entry.plan), entry.begun, std::move(entry.undone), entry.alive});
+  }
+  return facts;
+}
+
+}  // namespace kld::run
