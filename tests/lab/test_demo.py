@@ -15,7 +15,7 @@ STAND_INS = {
 
 STORY = [
     f"kvm-create demo-golden --image {GUEST} --ram 512 --cpus 1 --firmware bios --os debian12 --hostname demo-golden",
-    "kvm-snap demo-golden snap first-boot",
+    "kvm-snap demo-golden snap first-boot --freeze",
     "kvm-snap demo-golden list",
     "kvm-clone demo-golden demo-web-1 demo-web-2 demo-web-3 --quiet",
     "kvm-list",
@@ -60,6 +60,7 @@ def test_demo(host):
     for what in ("machine-id", "SSH key"):
         found = re.findall(rf"^  {what} +(\S.*)$", shown, re.MULTILINE)
         assert len(found) == len(set(found)) == 2, shown
+    assert re.search(r"^@first-boot .* application ", shown, re.MULTILINE), shown
     assert "├─ demo-web-1" in shown
     refused = shown[shown.index("$ kvm-delete demo-golden --force --yes"):]
     assert "machine 'demo-web-3'" in refused.split("\n# ")[0]

@@ -5,6 +5,7 @@ import re
 
 from faults import end_background, hold, plan_of, record_before
 from host import ROOT, STATE, TPM
+from sweeps import kill_at
 
 
 def starts(host, name):
@@ -33,7 +34,7 @@ def test_a_golden_image_does_not_start(host):
 
 
 def test_state_that_is_not_mounted(host):
-    host.create("web", "--firmware", "uefi", tpm=True)
+    host.run("kvm-create", "web", "--no-start", "--disk", "1", "--ram", "256", "--cpus", "1")
     tpm = f"{TPM}/{host.uuid('web')}"
     host.run("zfs", "unmount", tpm)
     bars(host, "web", "state of machine 'web' is not mounted", f"zfs mount {ROOT}/.state/web/tpm")
@@ -58,7 +59,7 @@ def test_an_operation_that_has_not_ended(host):
     bars(host, "web", "machine 'web' is being changed by another command", "rollback (")
     starts(host, "mail")
     end_background(host)
-    host.run("pkill", "-9", "-x", "kvm-snap", check=False)
+    kill_at(host, argv, record_before(plan, "rename-dataset"), plan)
     bars(host, "web", "an operation on machine 'web' was cut off", "kld recover")
     host.run("kld", "recover")
     starts(host, "web")
@@ -69,14 +70,13 @@ def test_our_own_starts_pass(host):
     host.create("web")
     host.run("kvm-snap", "web", "snap", "then")
     host.start("web")
-    host.run("kvm-snap", "web", "rollback", "then", "--stop", "--timeout", "1")
+    host.run("kvm-snap", "web", "rollback", "then", "--stop", "--timeout", "1s")
     assert host.domains()["web"] == "running"
-    argv = ["kvm-snap", "web", "undo", "--stop", "--timeout", "1"]
+    argv = ["kvm-snap", "web", "undo", "--stop", "--timeout", "1s"]
     plan = plan_of(host, argv)
     acts = [step["act"] for step in plan["steps"]]
-    hold(host, argv, acts.index("start-domain") + 2, 20, plan)
-    host.run("pkill", "-9", "-x", "kvm-snap")
-    host.run("virsh", "destroy", "web", check=False)
+    kill_at(host, argv, acts.index("start-domain") + 2, plan)
+    bars(host, "web", "an operation on machine 'web' was cut off")
     host.run("kld", "recover")
     assert host.domains()["web"] == "running"
 
