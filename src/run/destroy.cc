@@ -41,6 +41,19 @@ void destroy_naming_holder(const std::string& dataset) {
   }
 }
 
+/// Those of these snapshots that are there. A few are asked for by name: their datasets may have thousands of others.
+std::vector<zfs::Snapshot> look_at(const std::vector<plan::DoomedSnapshot>& doomed) {
+  constexpr std::size_t kFew = 500;
+  std::vector<std::string> names;
+  std::vector<std::string> datasets;
+  for (const auto& one : doomed) {
+    names.push_back(one.name);
+    const auto dataset = zfs::dataset_of(one.name);
+    if (std::find(datasets.begin(), datasets.end(), dataset) == datasets.end()) datasets.push_back(dataset);
+  }
+  return names.size() <= kFew ? zfs::find_snapshots(names) : zfs::list_snapshots(datasets, false);
+}
+
 /// Of these snapshots, those that nothing was cloned from.
 std::vector<std::string> without_clones(const std::vector<std::string>& names) {
   std::vector<std::string> datasets;
@@ -79,20 +92,15 @@ void RealRunner::act(const plan::DestroyDatasets& step) const {
 }
 
 void RealRunner::act(const plan::DestroySnapshots& step) const {
-  std::vector<std::string> datasets;
-  for (const auto& doomed : step.snapshots) {
-    const auto dataset = zfs::dataset_of(doomed.name);
-    if (std::find(datasets.begin(), datasets.end(), dataset) == datasets.end() && zfs::exists(dataset)) {
-      datasets.push_back(dataset);
-    }
-  }
   std::vector<std::string> names;
-  for (const auto& snapshot : zfs::list_snapshots(datasets, false)) {
+  for (const auto& snapshot : look_at(step.snapshots)) {
     const bool doomed = std::any_of(step.snapshots.begin(), step.snapshots.end(),
                                     [&](const auto& d) { return d.name == snapshot.name && d.guid == snapshot.guid; });
     if (!doomed || (step.if_unused && (!snapshot.clones.empty() || snapshot.holds > 0))) continue;
     names.push_back(snapshot.name);
   }
+  // Of machines that others use meanwhile, what they claim stays.
+  names = unclaimed(names);
   if (!step.if_unused) return zfs::destroy_snapshots_if_present(names);
   destroy_unused(names);
 }

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -86,27 +87,54 @@ int open_lock(const std::string& directory, const std::string& name) {
 
 }  // namespace
 
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// Waits for the lock until the deadline, then throws Refused with this message.
+void take_lock(int fd, Lock kind, Clock::time_point deadline, const std::string& what, const std::string& taken) {
+  while (::flock(fd, (kind == Lock::shared ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK && errno != EINTR) {
+      throw Error(fmt::format("cannot lock {}: {}", what, std::strerror(errno)));
+    }
+    if (interrupted()) throw Interrupted();
+    if (Clock::now() >= deadline) {
+      throw Refused({"locked", taken, lock_holders(fd), "try again when it has ended"});
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+}
+
+}  // namespace
+
 Locks Locks::take(const std::map<std::string, Lock>& wanted, std::chrono::milliseconds patience,
                   const std::string& directory) {
-  using Clock = std::chrono::steady_clock;
   const auto deadline = Clock::now() + patience;
   Locks locks;
   for (const auto& [name, kind] : wanted) {
-    const int fd = open_lock(directory, name);
-    locks.fds_.push_back(fd);
-    while (::flock(fd, (kind == Lock::shared ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0) {
-      if (errno != EWOULDBLOCK && errno != EINTR) {
-        throw Error(fmt::format("cannot lock machine '{}': {}", name, std::strerror(errno)));
-      }
-      if (interrupted()) throw Interrupted();
-      if (Clock::now() >= deadline) {
-        throw Refused({"locked", fmt::format("another command works on machine '{}'", name), lock_holders(fd),
-                       "try again when it has ended"});
-      }
-      std::this_thread::sleep_for(std::chrono::milliseconds(50));
-    }
+    locks.fds_.push_back(open_lock(directory, name));
+    take_lock(locks.fds_.back(), kind, deadline, fmt::format("machine '{}'", name),
+              fmt::format("another command works on machine '{}'", name));
   }
   return locks;
+}
+
+Locks Locks::take_command(const std::string& command, std::chrono::milliseconds patience,
+                          const std::string& directory) {
+  Locks locks;
+  // No machine's name begins with a dot.
+  locks.fds_.push_back(open_lock(directory, "." + command));
+  take_lock(locks.fds_.back(), Lock::exclusive, Clock::now() + patience, fmt::format("'{}'", command),
+            fmt::format("another '{}' is running", command));
+  return locks;
+}
+
+void Locks::expect_many() {
+  struct rlimit files {};
+  if (::getrlimit(RLIMIT_NOFILE, &files) != 0) return;
+  files.rlim_cur = files.rlim_max;
+  // It was enough so far: whoever meets the limit says so.
+  ::setrlimit(RLIMIT_NOFILE, &files);
 }
 
 Locks::Locks(Locks&& other) noexcept : fds_(std::move(other.fds_)) { other.fds_.clear(); }

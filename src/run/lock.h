@@ -19,6 +19,11 @@ class Locks {
   /// that is in the way.
   static Locks take(const std::map<std::string, Lock>& wanted, std::chrono::milliseconds patience,
                     const std::string& directory = kLockDirectory);
+  /// The same for a whole command, of which one is to run at a time: Refused names who runs.
+  static Locks take_command(const std::string& command, std::chrono::milliseconds patience,
+                            const std::string& directory = kLockDirectory);
+  /// Lets this process have as many files open as the host allows: a lock on each of hundreds of machines is one.
+  static void expect_many();
   Locks() = default;
   Locks(Locks&&) noexcept;
   Locks& operator=(Locks&&) noexcept;

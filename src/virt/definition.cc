@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 #include <utility>
 
 #include "base/error.h"
@@ -126,6 +127,23 @@ std::string Definition::xml() const { return print(document_->tree); }
 
 bool Definition::same_as(const Definition& other) const {
   return same_tree(document_->domain(), other.document_->domain());
+}
+
+bool Definition::same_hardware(const Definition& other) const {
+  // Each with its controllers in one order; what else there is stays where it is.
+  const auto sorted = [](const Definition& definition) {
+    Definition copy(definition);
+    pugi::xml_node devices = copy.document_->domain().child("devices");
+    std::map<std::string, pugi::xml_node> controllers;
+    for (const pugi::xml_node controller : devices.children("controller")) {
+      pugi::xml_document alone;
+      alone.append_copy(controller);
+      controllers[print(alone)] = controller;
+    }
+    for (const auto& [text, controller] : controllers) devices.append_move(controller);
+    return copy;
+  };
+  return sorted(*this).same_as(sorted(other));
 }
 
 std::string print(const pugi::xml_document& tree) {

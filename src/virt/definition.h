@@ -130,6 +130,8 @@ class Definition {
   std::string xml() const;
   /// Equal as machines: same elements and attributes, whatever the white space and order of attributes.
   bool same_as(const Definition& other) const;
+  /// The same, whatever the order of its controllers: libvirt words implied ones elsewhere when it has started anew.
+  bool same_hardware(const Definition& other) const;
 
  private:
   struct Document;

@@ -61,16 +61,22 @@ void open_library() {
   if (problem != 0) throw Error("ZFS is not loaded on this host", "load it with 'modprobe zfs'");
 }
 
-/// First name in a call's error list, with its own reason.
-void check_each(int problem, nvlist_t* raw_errors, const std::string& doing) {
+/// What a call's error list says, the first of it in the message.
+void check_each(int problem, nvlist_t* raw_errors, const std::string& doing, const std::string& exists = {}) {
   const Nvlist errors(raw_errors);
   if (problem == 0) return;
-  nvpair_t* first = errors ? nvlist_next_nvpair(errors.get(), nullptr) : nullptr;
-  std::int32_t reason = problem;
-  if (first != nullptr && nvpair_value_int32(first, &reason) == 0 &&
-      std::string(nvpair_name(first)) != "N_MORE_ERRORS") {
-    check(reason, fmt::format("{} '{}'", doing, nvpair_name(first)));
+  std::map<std::string, std::string> reasons;
+  std::string message;
+  nvlist_t* list = errors.get();
+  for (nvpair_t* one = list == nullptr ? nullptr : nvlist_next_nvpair(list, nullptr); one != nullptr;
+       one = nvlist_next_nvpair(list, one)) {
+    std::int32_t reason = problem;
+    const std::string name = nvpair_name(one);
+    if (name == "N_MORE_ERRORS" || nvpair_value_int32(one, &reason) != 0) continue;
+    reasons[name] = reason == EEXIST && !exists.empty() ? exists : words(reason);
+    if (message.empty()) message = fmt::format("cannot {} '{}': {}", doing, name, reasons[name]);
   }
+  if (!reasons.empty()) throw Rejected(message, std::move(reasons));
   check(problem, doing);
 }
 
@@ -166,7 +172,13 @@ void destroy_snapshots_if_present(const std::vector<std::string>& names) {
   open_library();
   nvlist_t* errors = nullptr;
   const int problem = lzc_destroy_snaps(name_set(names).get(), B_FALSE, &errors);
-  check_each(problem, errors, "destroy snapshot");
+  check_each(problem, errors, "destroy snapshot", "it has clones");
+}
+
+std::uint64_t space_of(const std::string& first, const std::string& last) {
+  open_library();
+  std::uint64_t used = 0;
+  return lzc_snaprange_space(first.c_str(), last.c_str(), &used) == 0 ? used : 0;
 }
 
 void destroy_if_present(const std::string& name, int busy_wait_ms) {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -20,14 +21,30 @@ class Busy : public Error {
   using Error::Error;
 };
 
+/// One call for many, of which some are in the way of all: nothing was changed.
+class Rejected : public Error {
+ public:
+  Rejected(const std::string& message, std::map<std::string, std::string> reasons)
+      : Error(message), reasons_(std::move(reasons)) {}
+  /// By the names that ZFS complained of; never empty.
+  const std::map<std::string, std::string>& reasons() const { return reasons_; }
+
+ private:
+  std::map<std::string, std::string> reasons_;
+};
+
 void create_filesystem(const std::string& name, const Properties& properties);
 /// `size` in bytes, a multiple of `volblocksize`. Sparse unless `properties` hold a refreservation.
 void create_volume(const std::string& name, std::uint64_t size, const Properties& properties);
 void clone(const std::string& snapshot, const std::string& name, const Properties& properties);
-/// One call, one transaction group of one pool: all or none.
+/// One call, one transaction group of one pool: all or none. Throws Rejected when ZFS says which are in the way.
 void snapshot(const std::vector<std::string>& names, const Properties& user_properties);
-/// One call. Snapshots that are gone already count as destroyed.
+/// One call: all or none. Snapshots that are gone already count as destroyed. Throws Rejected when ZFS says which
+/// cannot be.
 void destroy_snapshots_if_present(const std::vector<std::string>& names);
+/// Bytes that would be free if these two snapshots of one dataset and all between them were gone. 0 when it cannot be
+/// told.
+std::uint64_t space_of(const std::string& first, const std::string& last);
 /// Waits out a busy dataset for `busy_wait_ms`. A dataset that is gone counts as destroyed. It must have no snapshots.
 void destroy_if_present(const std::string& name, int busy_wait_ms);
 void rename(const std::string& from, const std::string& to);

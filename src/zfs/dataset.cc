@@ -158,6 +158,11 @@ std::vector<Snapshot> list_snapshots(const std::vector<std::string>& datasets, b
   return snapshots;
 }
 
+std::vector<Snapshot> find_snapshots(const std::vector<std::string>& names) {
+  if (names.empty()) return {};
+  return parse_snapshots(list("snapshot", snapshot_columns(false), {}, names, nullptr).text, false);
+}
+
 std::optional<Pool> find_pool(const std::string& name) {
   const auto result = run_process({"zpool", "list", "-Hp", "-o", "name,size,allocated,free,health,readonly", name});
   if (result.status != 0) {

@@ -102,6 +102,8 @@ std::vector<Dataset> list_origins(const std::string& pool);
 /// Snapshots of exactly these datasets, oldest first; of one that does not exist, none. `sizes` asks for used,
 /// referenced and written, which are slow.
 std::vector<Snapshot> list_snapshots(const std::vector<std::string>& datasets, bool sizes);
+/// Those of these snapshots that exist, by their full names, oldest first.
+std::vector<Snapshot> find_snapshots(const std::vector<std::string>& names);
 std::optional<Pool> find_pool(const std::string& name);
 /// guid of a dataset, nullopt when there is none.
 std::optional<std::uint64_t> dataset_guid(const std::string& name);

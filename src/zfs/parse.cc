@@ -12,8 +12,9 @@
 namespace kld::zfs {
 namespace {
 
-constexpr std::array kUserProperties = {property::machine, property::disk, property::op,        property::clone_origin,
-                                        property::golden,  property::kept, property::replica_of};
+constexpr std::array kUserProperties = {
+    property::machine, property::disk,       property::op,   property::clone_origin, property::golden,
+    property::kept,    property::replica_of, property::keep, property::freeze,       property::held_back};
 constexpr std::array kSnapshotProperties = {property::by, property::consistency, property::op};
 
 constexpr std::array kColumns = {"name",    "type",          "guid",           "createtxg",    "origin",

@@ -26,6 +26,9 @@ inline constexpr char consistency[] = "com.kldload:consistency";
 inline constexpr char kept[] = "com.kldload:kept";
 inline constexpr char expires[] = "com.kldload:expires";
 inline constexpr char replica_of[] = "com.kldload:replica-of";
+inline constexpr char keep[] = "com.kldload:keep";
+inline constexpr char freeze[] = "com.kldload:freeze";
+inline constexpr char held_back[] = "com.kldload:held-back";
 }  // namespace property
 
 }  // namespace kld::zfs

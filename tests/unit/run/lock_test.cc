@@ -157,6 +157,20 @@ TEST_F(LockTest, TakesItWhenTheOtherEnds) {
   end(child);
 }
 
+TEST_F(LockTest, ACommandRunsOnce) {
+  const auto first = Locks::take_command("kvm-snapshot", 0ms, directory_ + "/lock");
+  try {
+    Locks::take_command("kvm-snapshot", 0ms, directory_ + "/lock");
+    ADD_FAILURE() << "taken twice";
+  } catch (const Refused& refused) {
+    EXPECT_EQ(refused.refusal().kind, "locked");
+    EXPECT_EQ(refused.message(), "another 'kvm-snapshot' is running");
+    EXPECT_EQ(refused.refusal().evidence.size(), 1U);
+  }
+  EXPECT_NO_THROW(Locks::take_command("other", 0ms, directory_ + "/lock"));
+  EXPECT_NO_THROW(take({{"kvm-snapshot", Lock::exclusive}})) << "a machine of that name";
+}
+
 TEST_F(LockTest, NothingWantedIsNothingTaken) { EXPECT_NO_THROW(take({})); }
 
 TEST_F(LockTest, ClaimsOnSnapshotsExcludeEachOtherByName) {

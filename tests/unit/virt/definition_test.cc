@@ -229,6 +229,20 @@ TEST(Edit, UuidChangesItsSmbiosCopiesOnly) {
   EXPECT_TRUE(definition.same_as(domain(xml("bbbb"))));
 }
 
+TEST(SameHardware, IsWithoutTheOrderOfControllers) {
+  const auto with = [](const std::string& inner) { return devices(inner); };
+  const std::string usb = "<controller type='usb' index='0'><address type='pci' slot='0x01'/></controller>";
+  const std::string serial = "<controller type='virtio-serial' index='0'/>";
+  const std::string disk = "<disk type='block'><source dev='/a'/></disk>";
+  const std::string other = "<disk type='block'><source dev='/b'/></disk>";
+  EXPECT_TRUE(with(usb + disk + serial).same_hardware(with(serial + disk + usb)));
+  EXPECT_FALSE(with(usb + disk + serial).same_as(with(serial + disk + usb)));
+  EXPECT_FALSE(with(disk + other).same_hardware(with(other + disk)));
+  EXPECT_FALSE(with(usb + disk).same_hardware(with(disk)));
+  EXPECT_FALSE(with(usb).same_hardware(with("<controller type='usb' index='1'/>")));
+  EXPECT_TRUE(domain("<uuid>u</uuid>").same_hardware(domain("<uuid>u</uuid>")));
+}
+
 TEST(Edit, GenidIsAddedOrReplaced) {
   Definition definition = domain("<uuid>u</uuid><memory>1</memory>");
   definition.set_genid("g1");
