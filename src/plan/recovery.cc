@@ -101,6 +101,8 @@ std::vector<std::string> made_by(const Plan& plan) {
 }
 
 bool only_takes_from(const Plan& plan, const std::string& machine) {
+  // The hourly run's, each of many machines: one that is in use for hours must not hold up all the others.
+  if (plan.operation == "auto-snapshot" || plan.operation == "prune") return true;
   return plan.operation == "clone" && plan.machines.size() > 1 && plan.machines.front() == machine;
 }
 

@@ -136,6 +136,10 @@ TEST(Recovery, OthersMayTakeFromWhatIsCloned) {
   clone.machines = {"golden", "web"};
   EXPECT_TRUE(only_takes_from(clone, "golden"));
   EXPECT_FALSE(only_takes_from(clone, "web"));
+  for (const char* operation : {"auto-snapshot", "prune"}) {
+    const Plan hourly{operation, "op", {"web"}, {}, 0, {}};
+    EXPECT_TRUE(only_takes_from(hourly, "web")) << operation;
+  }
   clone.operation = "delete";
   EXPECT_FALSE(only_takes_from(clone, "golden"));
 }

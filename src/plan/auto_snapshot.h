@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which machines the hourly run snapshots, and which of them together in one call.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "plan/plan.h"
+#include "plan/retention.h"
+#include "plan/retention_rule.h"
+#include "plan/snapshot.h"
+#include "plan/view.h"
+
+namespace kld::plan {
+
+/// A machine as the hourly run meets it.
+struct AutoMachine {
+  Machine machine;
+  RetentionRule rule;
+  std::string rule_text;   ///< "hourly=48"
+  std::string problem;     ///< why its rule cannot be read; empty: it can. It is snapshotted, and nothing is removed
+  std::string out;         ///< why it takes no part: "golden image"; empty: it does
+  bool held_back = false;  ///< a prune was held back, and nobody has accepted it since
+};
+
+struct AutoRequest {
+  std::vector<std::string> only;           ///< these machines; empty: all
+  std::string rule;                        ///< of the configuration
+  std::set<std::string> golden_with_rule;  ///< golden images that have a rule of their own
+};
+
+/// By name. A Refusal when one of `only` is no machine.
+std::variant<std::vector<AutoMachine>, Refusal> auto_machines(const View& view, const AutoRequest& request);
+
+struct AutoFacts {
+  std::map<std::string, Definitions> definitions;         ///< by machine; `live` only where it may tell more
+  std::map<std::string, std::vector<std::string>> taken;  ///< names of the snapshots that there are, by machine
+};
+
+/// One machine's share of a snapshot call.
+struct AutoPart {
+  std::string machine;
+  std::string snapshot;  ///< its name, behind '@'
+  std::vector<std::string> names;
+  std::vector<File> files;  ///< its saved definition, when it is not up to date
+  std::vector<std::string> warnings;
+};
+
+/// What is snapshotted in one call.
+struct AutoGroup {
+  /// Its one machine asks to be frozen for the call, and runs. So far it is snapshotted like the others.
+  bool freeze = false;
+  std::string consistency;
+  std::vector<AutoPart> parts;
+};
+
+struct LeftOut {
+  std::string machine;
+  Refusal why;
+};
+
+struct AutoRun {
+  std::vector<AutoGroup> groups;  ///< those with `freeze` first
+  std::vector<LeftOut> left_out;
+};
+
+/// Groups the machines that take part by what their snapshots will be; leaves out those whose snapshot would not be
+/// the whole machine.
+AutoRun group_auto_snapshots(const View& view, const std::vector<AutoMachine>& machines, const AutoFacts& facts,
+                             UnixTime now);
+
+/// One call and the definitions that it takes along.
+Plan plan_group(const AutoGroup& group, const std::string& op);
+
+/// The machines of which a call's error list names a snapshot or a dataset, and the reason.
+std::map<std::string, std::string> blamed(const AutoGroup& group, const std::map<std::string, std::string>& errors);
+/// The group without these; nullopt when nothing is left.
+std::optional<AutoGroup> without(const AutoGroup& group, const std::map<std::string, std::string>& machines);
+
+/// Above these shares of the pool there is a warning, and there are no new automatic snapshots.
+inline constexpr double kWarnAt = 0.80;
+inline constexpr double kStopAt = 0.90;
+
+/// Machines whose datasets sanoid snapshots, too.
+std::set<std::string> snapshotted_by_sanoid(const std::map<std::string, std::vector<MachineSnapshot>>& snapshots);
+
+}  // namespace kld::plan

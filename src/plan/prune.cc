@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "plan/prune.h"
+
+#include <algorithm>
+#include <map>
+
+#include "base/time.h"
+
+namespace kld::plan {
+
+void Pace::took(double seconds) {
+  limit_ = seconds > 1.0 ? std::max<std::size_t>(limit_ / 2, 1) : std::min(limit_ * 2, kMost);
+}
+
+std::vector<Condemned> take_batch(std::vector<Condemned>& queue, std::size_t limit) {
+  std::size_t parts = 0;
+  std::size_t count = 0;
+  for (; count < queue.size(); ++count) {
+    parts += queue[count].snapshot.parts.size();
+    if (count > 0 && parts > limit) break;
+  }
+  const auto end = queue.begin() + static_cast<std::ptrdiff_t>(count);
+  std::vector<Condemned> batch(std::make_move_iterator(queue.begin()), std::make_move_iterator(end));
+  queue.erase(queue.begin(), end);
+  return batch;
+}
+
+Plan plan_prune(const std::vector<Condemned>& batch, const std::string& op) {
+  Plan plan{"prune", op, {}, {}, 0, {}};
+  DestroySnapshots destroy;
+  for (const auto& one : batch) {
+    if (std::find(plan.machines.begin(), plan.machines.end(), one.machine) == plan.machines.end())
+      plan.machines.push_back(one.machine);
+    for (const auto& part : one.snapshot.parts) destroy.snapshots.push_back({part.name, part.guid});
+  }
+  plan.steps.emplace_back(std::move(destroy));
+  return plan;
+}
+
+std::vector<SnapshotRange> ranges_that_go(const std::vector<Verdict>& verdicts) {
+  std::map<std::string, std::vector<SnapshotRange>> by_dataset;
+  std::map<std::string, bool> goes_on;
+  for (const auto& verdict : verdicts) {
+    for (const auto& part : verdict.snapshot.parts) {
+      auto& ranges = by_dataset[part.dataset()];
+      bool& open = goes_on[part.dataset()];
+      if (verdict.goes && open) ranges.back().last = part.name;
+      if (verdict.goes && !open) ranges.push_back({part.name, part.name});
+      open = verdict.goes;
+    }
+  }
+  std::vector<SnapshotRange> all;
+  for (const auto& [dataset, ranges] : by_dataset) all.insert(all.end(), ranges.begin(), ranges.end());
+  return all;
+}
+
+namespace {
+
+Plan plan_mark(const Machine& machine, const std::string& now, const std::string& before, const std::string& op) {
+  const auto dataset = machine.datasets().front();
+  Plan plan{"hold-back", op, {machine.name}, {}, 0, {}};
+  plan.steps.emplace_back(SetProperties{
+      dataset.name, {{zfs::property::held_back, now}}, {{zfs::property::held_back, before}}, dataset.guid});
+  return plan;
+}
+
+}  // namespace
+
+Plan plan_hold_back(const Machine& machine, UnixTime now, const std::string& op) {
+  return plan_mark(machine, format_utc(now), "", op);
+}
+
+Plan plan_release(const Machine& machine, const std::string& op) {
+  return plan_mark(machine, "", machine.datasets().front().property(zfs::property::held_back), op);
+}
+
+}  // namespace kld::plan
