@@ -19,7 +19,9 @@ install(DIRECTORY ${docs}/man5 ${docs}/man8 DESTINATION /usr/share/man)
 install(FILES ${docs}/completions/kld DESTINATION /usr/share/bash-completion/completions)
 # The program writes into the configuration, so it is no conffile: an upgrade would ask about every host's.
 install(FILES packaging/kvm.toml DESTINATION /usr/share/kldload-kvm)
-install(FILES packaging/systemd/kld-recover.service DESTINATION /usr/lib/systemd/system)
+install(FILES packaging/systemd/kld-recover.service packaging/systemd/kvm-snapshot.service
+              packaging/systemd/kvm-snapshot.timer
+        DESTINATION /usr/lib/systemd/system)
 install(FILES packaging/systemd/libvirtd.conf
         DESTINATION /usr/lib/systemd/system/libvirtd.service.d RENAME kldload.conf)
 install(FILES packaging/systemd/tmpfiles.conf DESTINATION /usr/lib/tmpfiles.d RENAME kldload.conf)

@@ -77,7 +77,9 @@ void Context::require_root() {
                  "try again with sudo"});
 }
 
-run::Root Context::root() const { return run::resolve_root(common.root, run::load_config(config_path())); }
+run::Config Context::config() const { return run::load_config(config_path()); }
+
+run::Root Context::root() const { return run::resolve_root(common.root, config()); }
 
 std::string Context::uri() const {
   if (common.connect) return *common.connect;
@@ -132,19 +134,27 @@ run::Watch Context::watch() const {
 }
 
 void Context::recover_for(const std::map<std::string, run::Lock>& locks) const {
-  run::RecoveryRunner runner(uri());
   // Only what concerns this command: another machine's operation is for its own next command, or for 'kld recover'.
-  const auto wanted = [&](const run::OpenEntry& entry) { return touches(entry.plan.machines, locks); };
-  for (const auto& one : run::recover(std::ref(runner), watch(), wanted)) {
+  const auto failed = recover([&](const run::OpenEntry& entry) { return touches(entry.plan.machines, locks); });
+  if (failed.empty()) return;
+  const auto& one = failed.front();
+  throw Refused({"needs-recovery",
+                 fmt::format("an earlier '{}' that was cut off ({}) must be recovered first, and could not be",
+                             one.operation, one.op),
+                 {one.problem},
+                 "mend what stands in the way, then run 'kld recover'"});
+}
+
+std::vector<run::Recovered> Context::recover(const std::function<bool(const run::OpenEntry&)>& wanted) const {
+  run::RecoveryRunner runner(uri());
+  std::vector<run::Recovered> failed;
+  for (auto& one : run::recover(std::ref(runner), watch(), wanted)) {
     const auto what = fmt::format("an earlier '{}' that was cut off ({})", one.operation, one.op);
     if (one.how == run::Recovered::How::undone) warn(fmt::format("undid {}", what));
     if (one.how == run::Recovered::How::finished) warn(fmt::format("finished {}", what));
-    if (one.how != run::Recovered::How::failed) continue;
-    throw Refused({"needs-recovery",
-                   fmt::format("{} must be recovered first, and could not be", what),
-                   {one.problem},
-                   "mend what stands in the way, then run 'kld recover'"});
+    if (one.how == run::Recovered::How::failed) failed.push_back(std::move(one));
   }
+  return failed;
 }
 
 void Context::require_machine_name(const std::string& name) {
@@ -177,9 +187,7 @@ void Context::dispose(const std::map<std::string, run::Lock>& locks, const run::
     if (refusal->kind == "usage") throw UsageError(refusal->message, refusal->hint);
     throw Refused(*refusal);
   }
-  plan::Plan plan = std::get<plan::Plan>(proposal.result);
-  plan.root = host.view().root;
-  plan.uri = uri();
+  const auto& plan = std::get<plan::Plan>(proposal.result);
   for (const auto& warning : plan.warnings) warn(warning);
   if (common.dry_run) {
     show(plan);
@@ -187,8 +195,13 @@ void Context::dispose(const std::map<std::string, run::Lock>& locks, const run::
   }
   confirm(proposal);
   if (run::interrupted()) throw Interrupted();
-  if (where.remember) run::remember_root(config_path(), where.dataset, host.root_guid());
-  execute(plan, host, proposal, held);
+  remember(where, host);
+  const auto frozen = carry_out(plan, host, held.descriptors());
+  report(plan, host, proposal, frozen);
+}
+
+void Context::remember(const run::Root& root, const run::Host& host) {
+  if (root.remember) run::remember_root(config_path(), root.dataset, host.root_guid());
 }
 
 void Context::show(const plan::Plan& plan) const {
@@ -214,9 +227,11 @@ void Context::confirm(const Proposal& proposal) const {
   if (!yes) throw Refused({"not-confirmed", "not confirmed, nothing changed", {}, ""});
 }
 
-void Context::execute(const plan::Plan& plan, const run::Host& host, const Proposal& proposal, const run::Locks& held) {
+std::vector<run::Frozen> Context::carry_out(plan::Plan plan, const run::Host& host, const std::vector<int>& locks) {
+  plan.root = host.view().root;
+  plan.uri = uri();
   run::RealRunner runner(&host.libvirt(), progress_bar(!common.quiet && !common.json), run::interrupted);
-  runner.give_locks(held.descriptors());
+  runner.give_locks(locks);
   runner.warn_with([this](const std::string& text) { warn(text); });
   // While undoing, an interruption that is already asked for must not stop the undo.
   auto seen = watch();
@@ -227,8 +242,9 @@ void Context::execute(const plan::Plan& plan, const run::Host& host, const Propo
     tell(step);
   };
   run::execute(plan, runner, journal, seen);
-  tell(runner.frozen());
-  report(plan, host, proposal, runner.frozen());
+  auto frozen = runner.frozen();
+  tell(frozen);
+  return frozen;
 }
 
 void Context::tell(const std::vector<run::Frozen>& frozen) {

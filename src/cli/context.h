@@ -16,6 +16,7 @@
 #include "run/freeze.h"
 #include "run/host.h"
 #include "run/lock.h"
+#include "run/recover.h"
 
 namespace kld::cli {
 
@@ -47,6 +48,7 @@ class Context {
   static void require_root();
   /// Throws UsageError for a word that no machine can be called.
   static void require_machine_name(const std::string& name);
+  run::Config config() const;
   run::Root root() const;
   std::string uri() const;
   /// Looks at the host; nothing is locked or changed.
@@ -76,14 +78,24 @@ class Context {
   /// Recovery of what died earlier, told on standard error. `only`: these machines alone matter; one that fails and
   /// names them is a refusal.
   void recover_for(const std::map<std::string, run::Lock>& locks) const;
+  /// The same of all entries for which `wanted` is true; those that could not be recovered.
+  std::vector<run::Recovered> recover(const std::function<bool(const run::OpenEntry&)>& wanted) const;
   run::Watch watch() const;
 
+  // For a command of several plans, which locks and looks by itself.
+
+  /// Carries a plan out on the host that it was made for: journal, steps, undo. Throws as run::execute does. What came of
+  /// the freezes in it, which it has told.
+  std::vector<run::Frozen> carry_out(plan::Plan plan, const run::Host& host, const std::vector<int>& locks = {});
+  /// What --dry-run says of a plan.
+  void show(const plan::Plan& plan) const;
+  /// Writes the root down that was found by looking.
+  static void remember(const run::Root& root, const run::Host& host);
+
  private:
-  void execute(const plan::Plan& plan, const run::Host& host, const Proposal& proposal, const run::Locks& held);
   void report(const plan::Plan& plan, const run::Host& host, const Proposal& proposal,
               const std::vector<run::Frozen>& frozen) const;
   void tell(const std::vector<run::Frozen>& frozen);
-  void show(const plan::Plan& plan) const;
   void confirm(const Proposal& proposal) const;
   bool executing_ = false;
   mutable std::optional<nlohmann::json> array_;

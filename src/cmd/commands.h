@@ -10,6 +10,7 @@ namespace kld::cmd {
 cli::Command create();
 cli::Command clone();
 cli::Command snap();
+cli::Command snapshot();
 cli::Command remove();
 cli::Command list();
 cli::Command adopt();

@@ -53,6 +53,11 @@ Config parse_config(const std::string& text, const std::string& path) {
       config.root_guid = value;
     } else if (key == "connect") {
       config.connect = text_value(path, key, node);
+    } else if (key == "keep") {
+      config.keep = text_value(path, key, node);
+    } else if (key == "early_deletion") {
+      if (!node.is_boolean()) throw wrong(path, node.source(), "'early_deletion' wants true or false");
+      config.early_deletion = *node.value<bool>();
     } else {
       throw wrong(path, key.source(), fmt::format("unknown key '{}'", key.str()));
     }

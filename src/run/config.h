@@ -15,6 +15,8 @@ struct Config {
   std::optional<std::string> root;
   std::optional<std::uint64_t> root_guid;
   std::optional<std::string> connect;
+  std::optional<std::string> keep;  ///< how long automatic snapshots are kept, where a machine does not say
+  bool early_deletion = false;      ///< a full pool takes what only the hourly rule keeps
 };
 
 /// Reads the file; one that is not there is empty. Throws UsageError with line and column when it is no TOML, names an

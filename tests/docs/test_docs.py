@@ -106,7 +106,8 @@ class Documentation(unittest.TestCase):
 
     def test_json_of_the_list_is_documented(self):
         for page, source in (("kvm-list.8", "src/plan/list_shown.cc"), ("kvm-snap.8", "src/cmd/snap.cc"),
-                             ("kvm-snap.8", "src/cmd/rollback.cc")):
+                             ("kvm-snap.8", "src/cmd/rollback.cc"), ("kvm-snapshot.8", "src/cmd/snapshot_run.cc"),
+                             ("kvm-snapshot.8", "src/cmd/snapshot_explain.cc")):
             text = (ROOT / source).read_text()
             documented = unformatted(self.pages[page]).split(".SH JSON", 1)[1].split("\n.SH ", 1)[0]
             keys = re.findall(r'\{"([a-z_]+)", (?!")', text)
@@ -130,7 +131,7 @@ class Documentation(unittest.TestCase):
         example = (ROOT / "packaging/kvm.toml").read_text()
         self.assertEqual(tomllib.loads(example), {})
         keys = tomllib.loads(re.sub(r"(?m)^# (?=[a-z_]+ = )", "", example))
-        self.assertEqual(set(keys), {"root", "root_guid", "connect"})
+        self.assertEqual(set(keys), {"root", "root_guid", "connect", "keep", "early_deletion"})
 
     def test_each_variable_is_documented(self):
         sources = "".join(path.read_text() for path in (ROOT / "src").rglob("*.cc"))

@@ -3,7 +3,7 @@
 
 from host import CONFIG, STATE, environment, lab
 
-LINKS = ["kvm-adopt", "kvm-clone", "kvm-create", "kvm-delete", "kvm-list", "kvm-snap"]
+LINKS = ["kvm-adopt", "kvm-clone", "kvm-create", "kvm-delete", "kvm-list", "kvm-snap", "kvm-snapshot"]
 
 
 def test_package(host):
@@ -18,7 +18,7 @@ def test_package(host):
         assert any(path.startswith(f"/usr/share/man/man8/{link}.8") for path in listed)
         assert f"/usr/share/bash-completion/completions/{link}" in listed
         assert host.run(link, "--version").out == host.run("kld", "--version").out.replace("kld", link, 1)
-    assert host.sh("systemctl is-enabled kld-recover.service") == "enabled"
+    assert host.sh("systemctl is-enabled kld-recover.service kvm-snapshot.timer") == "enabled\nenabled"
     # What is undone is not snapshotted first.
     assert "kld-recover.service" in host.sh("systemctl show -p After --value sanoid.service").split()
     assert host.sh("systemctl show -p After --value libvirtd.service | tr ' ' '\\n' | grep -x zfs-volumes.target")

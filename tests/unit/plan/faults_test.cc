@@ -8,9 +8,11 @@
 #include <nlohmann/json.hpp>
 
 #include "plan/adopt.h"
+#include "plan/auto_snapshot.h"
 #include "plan/clone.h"
 #include "plan/create.h"
 #include "plan/delete.h"
+#include "plan/prune.h"
 #include "plan/rollback.h"
 #include "plan/snapshot.h"
 #include "run/journal.h"
@@ -140,6 +142,51 @@ Scene snapshot_delete_scene() {
   before.add(snapshots);
   before.add(host.snapshots("web", "t", 300));
   return scene(std::move(before), plan_snapshot_delete(host.view, "web", "s", snapshots, test::fresh()));
+}
+
+/// Three machines in one call; of two the saved definition is not up to date.
+Scene auto_snapshot_scene() {
+  Host host;
+  host.machine("web", {.labels = {"data"}}).machine("db").machine("mail");
+  FakeHost before = with_files(host);
+  AutoFacts facts;
+  for (const auto& name : {"web", "db", "mail"}) {
+    const auto xml = test::definition(host, name);
+    facts.definitions[name] = {xml, true, xml};
+  }
+  for (const auto& name : {"web", "mail"}) {
+    before.file(definition_path(name)) = facts.definitions[name].saved = "<old/>";
+  }
+  const auto machines = std::get<std::vector<AutoMachine>>(auto_machines(host.view, {{}, "hourly=48", {}}));
+  const auto run = group_auto_snapshots(host.view, machines, facts, test::kNow);
+  return scene(std::move(before), plan_group(run.groups.at(0), test::kOp));
+}
+
+/// Two snapshots of one machine and one of another go in one call; each has one that stays.
+Scene prune_scene() {
+  Host host;
+  host.machine("web", {.labels = {"data"}}).machine("db");
+  FakeHost before = with_files(host);
+  std::vector<Condemned> batch;
+  const auto add = [&](const std::string& machine, const std::string& name, std::uint64_t txg, bool goes) {
+    const auto parts = host.snapshots(machine, name, txg, "auto");
+    before.add(parts);
+    if (goes) batch.push_back({machine, machine_snapshots(host.require(machine), parts).at(0)});
+  };
+  add("web", "auto-2026-04-01T00:00:00Z", 200, true);
+  add("web", "auto-2026-04-01T01:00:00Z", 201, true);
+  add("web", "auto-2026-04-04T14:00:00Z", 202, false);
+  add("db", "auto-2026-04-01T00:00:00Z", 200, true);
+  add("db", "auto-2026-04-04T14:00:00Z", 202, false);
+  return scene(std::move(before), plan_prune(batch, test::kOp));
+}
+
+Scene hold_back_scene(bool release) {
+  Host host;
+  host.machine("web");
+  if (release) host.dataset("rpool/vms/web").user[zfs::property::held_back] = "2026-04-01T00:00:00Z";
+  const auto web = host.require("web");
+  return scene(with_files(host), release ? plan_release(web, test::kOp) : plan_hold_back(web, test::kNow, test::kOp));
 }
 
 /// golden with clones web-1 and web-2; `request` says which go.
@@ -324,6 +371,10 @@ std::vector<Case> cases() {
       {"CloneSeeded", [] { return clone_scene([](auto& o) { o.request.seed.user = "ann"; }); }},
       {"Snapshot", snapshot_scene},
       {"SnapshotDelete", snapshot_delete_scene},
+      {"AutoSnapshot", auto_snapshot_scene},
+      {"Prune", prune_scene},
+      {"HoldBack", [] { return hold_back_scene(false); }},
+      {"Release", [] { return hold_back_scene(true); }},
       {"Delete",
        [=] {
          return delete_scene({{"web-1"}, false, false}, off, false);

@@ -66,6 +66,17 @@ TEST(Config, SaysWhereItIsWrong) {
   EXPECT_NE(complaint(std::string("root = \"a\0b\"", 12)), "none");
 }
 
+TEST(Config, SaysHowLongSnapshotsAreKept) {
+  EXPECT_EQ(parse_config("", "f").keep, std::nullopt);
+  EXPECT_FALSE(parse_config("", "f").early_deletion);
+  const auto config = parse_config("keep = \"daily=7\"\nearly_deletion = true\n", "f");
+  EXPECT_EQ(config.keep, "daily=7");
+  EXPECT_TRUE(config.early_deletion);
+  EXPECT_NE(complaint("keep = 7\n"), "none");
+  EXPECT_NE(complaint("early_deletion = \"yes\"\n"), "none");
+  EXPECT_NE(complaint("early_deletion = 1\n"), "none");
+}
+
 class RememberRoot : public testing::Test {
  protected:
   RememberRoot() {
