@@ -163,6 +163,120 @@ def listings(repeat, sizes, loops):
     return times
 
 
+def datasets():
+    """Of the machines: what each peer snapshots."""
+    names = run("zfs", "list", "-Hr", "-o", "name", ROOT).split()
+    return [name for name in names if name not in (ROOT, f"{ROOT}/.state")]
+
+
+def forget_snapshots():
+    """All of all machines, by name."""
+    listed = run("zfs", "list", "-Hr", "-t", "snapshot", "-o", "name", ROOT).split()
+    for name in sorted({line.split("@")[1] for line in listed}):
+        if not name.startswith("clone-"):
+            run("zfs", "destroy", "-r", f"{ROOT}@{name}")
+
+
+SANOID = f"""[{ROOT}]
+use_template = bench
+recursive = yes
+process_children_only = yes
+[template_bench]
+frequently = 0
+hourly = 1
+daily = 0
+monthly = 0
+yearly = 0
+autosnap = yes
+autoprune = yes
+"""
+
+
+def write_sanoid_conf():
+    with open("/etc/sanoid/sanoid.conf", "w") as file:
+        file.write(SANOID)
+
+
+def hourly_run(repeat, machines):
+    """Every machine has three datasets: disk, state, TPM."""
+    create("source")
+    # golden and edited are machines, too.
+    clones = [f"h-{n}" for n in range(machines - 3)]
+    run("kvm-clone", "-q", "source", *clones)
+    write_sanoid_conf()
+    names = datasets()
+    note(f"{len(names)} datasets")
+
+    def loop(n):
+        return timed(*(["zfs", "snapshot", f"{name}@loop-{n}"] for name in names))
+
+    times = {}
+    interleaved(times, {
+        f"kvm-snapshot, {machines} machines": (
+            lambda n: timed(["kvm-snapshot", "-q"]), lambda n: forget_snapshots()),
+        "sanoid --take-snapshots": (
+            lambda n: timed(["sanoid", "--take-snapshots", "--force-update", "--quiet"]),
+            lambda n: forget_snapshots()),
+        "a loop of zfs snapshot": (loop, lambda n: forget_snapshots()),
+    }, repeat)
+    run("kvm-delete", "-q", "--yes", "source", *clones)
+    return times
+
+
+def prunes(repeat, count):
+    """So many snapshots of datasets go, older than every rule; of ten machines with a disk and a state."""
+    machines = [f"p-{n}" for n in range(10)]
+    run("kvm-clone", "-q", "golden", *machines)
+    parts = [name for machine in machines for name in (f"{ROOT}/{machine}", f"{ROOT}/.state/{machine}")]
+    run("zfs", "set", "com.kldload:keep=last=2", ROOT)
+    write_sanoid_conf()
+
+    def make(kind):
+        """Old ones, and two that are new: these stay."""
+        now = time.time()
+        for back in range(count // len(parts) + 1, -1, -1):
+            moment = now - 3600 * (back + 72 if back > 1 else back)
+            run("date", "-s", f"@{int(moment)}")
+            utc = time.gmtime(moment)
+            name = time.strftime("auto-%Y-%m-%dT%H:%M:%SZ" if kind == "auto" else "autosnap_%Y-%m-%d_%H:%M:%S_hourly", utc)
+            run("zfs", "snapshot", "-o", "com.kldload:by=auto", "-o", "com.kldload:op=bench",
+                *(f"{part}@{name}" for part in parts))
+        run("date", "-s", f"@{int(now) + 60}")
+
+    def there():
+        return len(run("zfs", "list", "-Hr", "-t", "snapshot", "-o", "name", *parts).split())
+
+    def measured(kind, prune):
+        def measure(n):
+            make(kind)
+            before = there()
+            seconds = prune()
+            gone = before - there()
+            note(f"{gone} of {before} gone")
+            if gone < 0.9 * count:
+                sys.exit(f"only {gone} of {before} were pruned")
+            return seconds
+        return measure
+
+    def loop():
+        listed = run("zfs", "list", "-H", "-d", "1", "-t", "snapshot", "-s", "creation", "-o", "name", *parts).split()
+        doomed = [name for name in listed if "@auto" in name][:-2 * len(parts)]
+        return timed(*(["zfs", "destroy", name] for name in doomed))
+
+    times = {}
+    interleaved(times, {
+        f"kvm-snapshot --prune of {count} snapshots": (
+            measured("auto", lambda: timed(["kvm-snapshot", "--prune", "-q", *machines])), lambda n: forget_snapshots()),
+        "sanoid --prune-snapshots": (
+            measured("sanoid", lambda: timed(["sanoid", "--prune-snapshots", "--force-update", "--quiet"])),
+            lambda n: forget_snapshots()),
+        "a loop of zfs destroy": (measured("auto", loop), lambda n: forget_snapshots()),
+    }, repeat)
+    run("zfs", "inherit", "com.kldload:keep", ROOT)
+    run("kvm-delete", "-q", "--yes", *machines)
+    return times
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--repeat", type=int, default=9)
@@ -170,7 +284,10 @@ def main():
     parser.add_argument("--large", type=int, default=8192)
     parser.add_argument("--sizes", default="10,100,500")
     parser.add_argument("--loops", type=int, default=5)
-    parser.add_argument("--only", default="one,many,amounts,listings")
+    parser.add_argument("--machines", type=int, default=200)
+    parser.add_argument("--prune", type=int, default=2000)
+    parser.add_argument("--prune-repeat", type=int, default=3)
+    parser.add_argument("--only", default="one,many,amounts,listings,hourly,prune")
     options = parser.parse_args()
     create("golden", "--no-tpm")
     fill("golden", 64)
@@ -184,6 +301,11 @@ def main():
         results["many"] = many_clones(options.repeat, options.count)
     if "amounts" in only:
         results["amounts"] = amounts(options.repeat, options.large)
+    if "hourly" in only:
+        results["hourly"] = hourly_run(options.prune_repeat, options.machines)
+    if "prune" in only:
+        results["prune"] = prunes(options.prune_repeat, options.prune)
+    # Last: its machines stay.
     if "listings" in only:
         results["listings"] = listings(options.repeat, [int(size) for size in options.sizes.split(",")], options.loops)
     print(json.dumps(results))

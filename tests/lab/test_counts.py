@@ -5,6 +5,7 @@
 
 import collections
 import re
+import shlex
 
 import pytest
 from host import REPOSITORY
@@ -77,6 +78,7 @@ def programs(started):
 
 
 LIST = "zfs list filesystem,volume"
+SNAPSHOTS = "zfs list snapshot"
 BOTH = "zfs list filesystem,volume,snapshot"
 
 
@@ -150,6 +152,64 @@ def test_kvm_snap_starts_only_the_listing(host):
     host.run("kvm-snap", "golden", "delete", "counted", "--yes")
 
 
+def transaction_groups(host, *argv):
+    """How many groups of the pool end while the command runs, none by the calendar."""
+    return int(host.sh(f"""
+        group() {{ tail -n 1 /proc/spl/kstat/zfs/vmpool/txgs | awk '{{ print $1 }}'; }}
+        timeout=/sys/module/zfs/parameters/zfs_txg_timeout; old=$(cat $timeout); echo 600 >$timeout
+        zpool sync; zpool sync; before=$(group)
+        rc=0; {shlex.join(argv)} >/dev/null || rc=$?
+        after=$(group); echo $old >$timeout; echo $((after - before)); exit $rc""", timeout=900))
+
+
+def hourly_counts(host, *machines):
+    """Of a run that prunes nothing: processes, calls to libvirt and to take snapshots, transaction groups."""
+    argv = ["kvm-snapshot", "-q", *machines]
+    started = processes(host, *argv)
+    calls = libvirt_calls(host, *argv)
+    # ZFS_IOC_SNAPSHOT of sys/fs/zfs.h.
+    host.run("strace", "-f", "-qq", "--seccomp-bpf", "-e", "trace=ioctl", "-e", "signal=none", "-o", "/tmp/ioctl", *argv,
+             timeout=900)
+    snapshots = host.sh("grep -c '0x5a, 0x23' /tmp/ioctl || true")
+    return started, calls, int(snapshots), transaction_groups(host, *argv)
+
+
+def forget_autos(host):
+    host.sh("for name in $(zfs list -Ho name -t snapshot -r vmpool/vms | sed -n 's/.*@auto/auto/p' | sort -u); do "
+            "zfs destroy -r vmpool/vms@$name; done", timeout=900)
+
+
+def gate_hourly_run(host, machines):
+    one = transaction_groups(host, "zfs", "snapshot", "vmpool/vms/golden@one")
+    host.sh("zfs destroy vmpool/vms/golden@one")
+    grow(host, machines)
+    host.run("kvm-snapshot", "-q", timeout=900)  # what was defined since is saved by now
+    few = hourly_counts(host, *(f"m-{number}" for number in range(FEW)))
+    assert few[0] == [LIST, SNAPSHOTS, "zpool list"], few
+    assert few[2] == 1 and few[3] <= one, (few, one)
+    assert hourly_counts(host) == few
+    # Two kinds of machines are two calls, and as many groups.
+    host.start("golden")
+    counts = hourly_counts(host)
+    host.run("virsh", "destroy", "golden")
+    assert counts[0] == few[0] and counts[2] == 2 and counts[3] <= 2 * one, (counts, one)
+    # What was edited is asked for alone.
+    host.run("virsh", "desc", "golden", "--config", "--new-desc", "edited")
+    assert libvirt_calls(host, "kvm-snapshot", "-q") - few[1] <= 3
+    datasets = host.sh("zfs list -Ho name -t snapshot -r vmpool/vms | grep -c @auto")
+    print(f"{machines} machines: {counts} for {datasets} snapshots of datasets")
+    forget_autos(host)
+
+
+def test_the_hourly_run_is_one_call_for_many_machines(host):
+    gate_hourly_run(host, MANY)
+
+
+@pytest.mark.soak
+def test_the_hourly_run_is_one_call_for_200_machines(host):
+    gate_hourly_run(host, 199)
+
+
 def test_kvm_create_starts_only_the_listings(host):
     started = processes(host, "kvm-create", "counted", "-q", "--no-start", "--disk", "1", "--ram", "256", "--firmware",
                         "bios")
@@ -170,6 +230,8 @@ COMMANDS = [
     ("kvm-snap VM rollback", ["kvm-snap", "-q", "counted", "rollback", "t"]),
     ("kvm-snap VM kept", ["kvm-snap", "counted", "kept"]),
     ("kvm-snap VM undo", ["kvm-snap", "-q", "counted", "undo"]),
+    ("kvm-snapshot", ["kvm-snapshot", "-q"]),
+    ("kvm-snapshot --explain", ["kvm-snapshot", "--explain"]),
     ("kvm-delete", ["kvm-delete", "-q", "counted", "counted-2", "counted-3", "--yes"]),
     ("kvm-adopt NAME", ["kvm-adopt", "-q", "taken-in", "--yes"]),
     ("kvm-delete", ["kvm-delete", "-q", "taken-in", "--yes"]),

@@ -47,16 +47,17 @@ class Demo(unittest.TestCase):
 
     def test_the_host_goes_again(self):
         self.assertEqual(self.run_it(), 0, self.err)
-        setup, start, copy, install, story, stop = self.calls
+        setup, start, copy, install, timer, story, stop = self.calls
         self.assertEqual((setup, start, stop), ("setup lab", "lab start demo", "lab stop demo"))
         self.assertRegex(copy, rf"^lab copy \S+/kldload-kvm_1_amd64.deb {self.tree}/tools/demo-story demo:/root/$")
         self.assertEqual(install, "lab run demo -- dpkg -i /root/kldload-kvm_1_amd64.deb")
+        self.assertEqual(timer, "lab run demo -- systemctl stop kvm-snapshot.timer")
         self.assertEqual(story, "lab run demo -- /root/demo-story vmpool /var/lib/kldload-lab/guest.qcow2")
         self.assertNotIn("log in", self.out)
 
     def test_keep(self):
         self.assertEqual(self.run_it("--keep"), 0, self.err)
-        self.assertEqual(self.verbs(), ["start", "copy", "run", "run"])
+        self.assertEqual(self.verbs(), ["start", "copy", "run", "run", "run"])
         self.assertIn(f"log in:  {self.tree}/lab/lab ssh demo\n", self.out)
         self.assertIn(f"stop it: {self.tree}/lab/lab stop demo\n", self.out)
 
