@@ -72,7 +72,9 @@ void SnapshotRun::run() {
   prune();
   if (flags_.prune) release();
   report();
-  if (exit_ != Exit::done) context_.outcome = exit_;
+  if (exit_ == Exit::done) return;
+  context_.outcome = exit_;
+  if (!context_.common.json) cli::report_error(Error("not everything was done", "see the warnings above"), false, true);
 }
 
 /// On a host that was never given a root the timer has nothing to do; one that is configured and missing is an error.
@@ -157,6 +159,10 @@ void SnapshotRun::leave_out_unready() {
       left_out_.push_back({{"machine", name}, {"kind", "locked"}, {"message", who->second}});
       return true;
     }
+    if (!one.out.empty() && !flags_.machines.empty()) {
+      context_.talk(fmt::format("Machine '{}' takes no part: {}", name, one.out));
+      left_out_.push_back({{"machine", name}, {"kind", "opted-out"}, {"message", one.out}});
+    }
     const auto operation = unrecovered.find(name);
     if (operation == unrecovered.end() || !one.out.empty()) return false;
     drop(name, "needs-recovery",
@@ -206,14 +212,15 @@ void SnapshotRun::hold_back() {
       snapshots.push_back(fresh_snapshot({fmt::format("{}@auto-{}", dataset, format_utc(look_->now))}, look_->now));
     }
     const auto verdicts = plan::judge(look_->view, std::move(snapshots), one.rule, look_->now);
-    const auto removed = std::count_if(verdicts.begin(), verdicts.end(), [](const auto& v) { return v.goes; });
+    const auto going = std::count_if(verdicts.begin(), verdicts.end(), [](const auto& v) { return v.goes; });
+    const auto own = std::count_if(verdicts.begin(), verdicts.end(), [](const auto& v) { return v.automatic; });
     if (!one.held_back && !(jumped && plan::removes_most(verdicts))) continue;
     held_back_.insert(name);
-    fail(
-        fmt::format("nothing of machine '{}' is pruned: the clock has jumped, or the host stood still, and {} of its "
-                    "{} snapshots would go; look with 'kvm-snapshot {} --explain', accept with 'kvm-snapshot {} "
-                    "--prune'",
-                    name, removed, look_->snapshots[name].size(), name, name));
+    fail(fmt::format(
+        "nothing of machine '{}' is pruned: the clock has jumped, or the host stood still, and {} of its "
+        "{} automatic snapshots would go; look with 'kvm-snapshot {} --explain', accept with 'kvm-snapshot {} "
+        "--prune'",
+        name, going, own, name, name));
     std::map<std::string, std::string> reasons;
     if (!one.held_back) carry_out(plan::plan_hold_back(one.machine, look_->now, run::random_uuid()), reasons);
   }
@@ -249,9 +256,10 @@ void SnapshotRun::take_group(plan::AutoGroup group) {
       return;
     }
     auto dropped = plan::blamed(*rest, reasons);
-    const auto all = reasons.find("");
+    // Nobody is named, or the rest fails as well.
+    const bool all = dropped.empty() || attempt == 1;
     for (const auto& part : rest->parts) {
-      if (dropped.empty() || attempt == 1) dropped.try_emplace(part.machine, all->second);
+      if (all) dropped.try_emplace(part.machine, reasons[""]);
     }
     for (const auto& [machine, why] : dropped) drop(machine, "failed", why);
     rest = plan::without(*rest, dropped);
@@ -356,7 +364,8 @@ bool SnapshotRun::carry_out(const plan::Plan& plan, std::map<std::string, std::s
   } catch (const Interrupted&) {
     throw;
   } catch (const Error& error) {
-    if (error.exit() == Exit::needs_recovery) exit_ = Exit::needs_recovery;
+    // Whoever goes on would work on what is half done.
+    if (error.exit() == Exit::needs_recovery) throw;
     if (const auto* rejected = dynamic_cast<const zfs::Rejected*>(&error)) reasons = rejected->reasons();
     reasons[""] = error.message();
     if (exit_ == Exit::done) exit_ = Exit::failed;

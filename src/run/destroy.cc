@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <map>
 
 #include "run/real_runner.h"
 #include "zfs/change.h"
@@ -41,17 +42,35 @@ void destroy_naming_holder(const std::string& dataset) {
   }
 }
 
-/// Those of these snapshots that are there. A few are asked for by name: their datasets may have thousands of others.
-std::vector<zfs::Snapshot> look_at(const std::vector<plan::DoomedSnapshot>& doomed) {
+/// Those of these snapshots that are there, by name and guid; with `unused`, that have neither clones nor holds.
+std::vector<std::string> present(const std::vector<plan::DoomedSnapshot>& doomed, bool unused) {
   constexpr std::size_t kFew = 500;
+  std::map<std::string, std::uint64_t> wanted;
   std::vector<std::string> names;
   std::vector<std::string> datasets;
   for (const auto& one : doomed) {
+    wanted[one.name] = one.guid;
     names.push_back(one.name);
     const auto dataset = zfs::dataset_of(one.name);
     if (std::find(datasets.begin(), datasets.end(), dataset) == datasets.end()) datasets.push_back(dataset);
   }
-  return names.size() <= kFew ? zfs::find_snapshots(names) : zfs::list_snapshots(datasets, false);
+  std::vector<std::string> found;
+  const auto guids = !unused && names.size() <= kFew ? zfs::snapshot_guids(names) : std::nullopt;
+  if (guids) {
+    for (const auto& name : names) {
+      if (const auto guid = guids->find(name); guid != guids->end() && guid->second == wanted[name])
+        found.push_back(name);
+    }
+    return found;
+  }
+  // A few are asked for by name: their datasets may have thousands of others.
+  for (const auto& snapshot :
+       names.size() <= kFew ? zfs::find_snapshots(names) : zfs::list_snapshots(datasets, false)) {
+    const auto guid = wanted.find(snapshot.name);
+    if (guid == wanted.end() || guid->second != snapshot.guid) continue;
+    if (!unused || (snapshot.clones.empty() && snapshot.holds == 0)) found.push_back(snapshot.name);
+  }
+  return found;
 }
 
 /// Of these snapshots, those that nothing was cloned from.
@@ -92,15 +111,8 @@ void RealRunner::act(const plan::DestroyDatasets& step) const {
 }
 
 void RealRunner::act(const plan::DestroySnapshots& step) const {
-  std::vector<std::string> names;
-  for (const auto& snapshot : look_at(step.snapshots)) {
-    const bool doomed = std::any_of(step.snapshots.begin(), step.snapshots.end(),
-                                    [&](const auto& d) { return d.name == snapshot.name && d.guid == snapshot.guid; });
-    if (!doomed || (step.if_unused && (!snapshot.clones.empty() || snapshot.holds > 0))) continue;
-    names.push_back(snapshot.name);
-  }
   // Of machines that others use meanwhile, what they claim stays.
-  names = unclaimed(names);
+  const auto names = unclaimed(present(step.snapshots, step.if_unused));
   if (!step.if_unused) return zfs::destroy_snapshots_if_present(names);
   destroy_unused(names);
 }

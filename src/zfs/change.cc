@@ -232,19 +232,17 @@ void sync(const std::string& pool) {
   check(problem, fmt::format("sync pool '{}'", pool));
 }
 
-// `zfs get written@SNAPSHOT`, in one call without a process: a reader of a property, which ends at once.
-std::optional<std::uint64_t> written_since(const std::vector<std::string>& datasets, const std::string& snapshot) {
-  if (datasets.empty()) return 0;
+namespace {
+
+/// A channel program that only reads, and ends at once: its answer, nullopt when it fails. `property` and `datasets`
+/// are its arguments.
+std::optional<Nvlist> ask(const char* program, const std::string& property, const std::vector<std::string>& datasets) {
   open_library();
-  constexpr char program[] =
-      "local args = ...; local sum = 0; "
-      "for _, name in ipairs(args.datasets) do sum = sum + zfs.get_prop(name, args.property) end; "
-      "return sum";
   std::vector<const char*> names;
   for (const auto& dataset : datasets) names.push_back(dataset.c_str());
   const Nvlist arguments = make_nvlist();
   const auto count = static_cast<unsigned>(names.size());
-  if (nvlist_add_string(arguments.get(), "property", ("written@" + snapshot).c_str()) != 0 ||
+  if (nvlist_add_string(arguments.get(), "property", property.c_str()) != 0 ||
       nvlist_add_string_array(arguments.get(), "datasets", const_cast<char**>(names.data()), count) != 0) {
     throw std::bad_alloc();
   }
@@ -253,10 +251,42 @@ std::optional<std::uint64_t> written_since(const std::vector<std::string>& datas
   constexpr std::uint64_t kMemory = 10 * MiB;
   const int problem = lzc_channel_program_nosync(pool_of(datasets.front()).c_str(), program, kInstructions, kMemory,
                                                  arguments.get(), &raw);
-  const Nvlist answer(raw);
+  Nvlist answer(raw);
+  return problem == 0 ? std::optional(std::move(answer)) : std::nullopt;
+}
+
+}  // namespace
+
+// `zfs get written@SNAPSHOT`, in one call without a process.
+std::optional<std::uint64_t> written_since(const std::vector<std::string>& datasets, const std::string& snapshot) {
+  if (datasets.empty()) return 0;
+  constexpr char program[] =
+      "local args = ...; local sum = 0; "
+      "for _, name in ipairs(args.datasets) do sum = sum + zfs.get_prop(name, args.property) end; "
+      "return sum";
+  const auto answer = ask(program, "written@" + snapshot, datasets);
   std::int64_t sum = 0;
-  if (problem != 0 || nvlist_lookup_int64(answer.get(), "return", &sum) != 0) return std::nullopt;
+  if (!answer || nvlist_lookup_int64(answer->get(), "return", &sum) != 0) return std::nullopt;
   return static_cast<std::uint64_t>(sum);
+}
+
+std::optional<std::map<std::string, std::uint64_t>> snapshot_guids(const std::vector<std::string>& names) {
+  std::map<std::string, std::uint64_t> guids;
+  if (names.empty()) return guids;
+  constexpr char program[] =
+      "local args = ...; local guids = {}; "
+      "for _, name in ipairs(args.datasets) do "
+      "if zfs.exists(name) then guids[name] = zfs.get_prop(name, args.property) end end; "
+      "return guids";
+  const auto answer = ask(program, "guid", names);
+  nvlist_t* found = nullptr;
+  if (!answer || nvlist_lookup_nvlist(answer->get(), "return", &found) != 0) return std::nullopt;
+  for (nvpair_t* one = nvlist_next_nvpair(found, nullptr); one != nullptr; one = nvlist_next_nvpair(found, one)) {
+    std::int64_t guid = 0;
+    if (nvpair_value_int64(one, &guid) != 0) return std::nullopt;
+    guids[nvpair_name(one)] = static_cast<std::uint64_t>(guid);
+  }
+  return guids;
 }
 
 void set_properties(const std::string& name, const Properties& properties) {

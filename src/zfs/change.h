@@ -58,6 +58,9 @@ void sync(const std::string& pool);
 /// Bytes written to the datasets, together, since they were snapshotted by this name (the part behind '@'), whatever
 /// snapshots were taken since. True for what was synced before. nullopt when ZFS cannot tell: a snapshot is gone.
 std::optional<std::uint64_t> written_since(const std::vector<std::string>& datasets, const std::string& snapshot);
+/// guids of those of these snapshots, all of one pool, that exist, in one call without a process. nullopt when ZFS
+/// cannot tell.
+std::optional<std::map<std::string, std::uint64_t>> snapshot_guids(const std::vector<std::string>& names);
 /// Sets local properties; an empty value inherits instead, or, of `canmount`, which cannot, goes back to what was
 /// received or is the default. User properties and native ones, by `zfs set`/`zfs inherit`.
 void set_properties(const std::string& name, const Properties& properties);

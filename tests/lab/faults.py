@@ -121,6 +121,26 @@ def _is_back(name, text):
     return check
 
 
+def _make_old(host):
+    """Five automatic snapshots of the machine, of which the newest two stay."""
+    host.sh(f"""
+        now=$(date +%s); up=$(cut -d. -f1 /proc/uptime)
+        for dataset in {ROOT}/pruned {ROOT}/.state/pruned; do
+          names=$(zfs list -Ho name -d 1 -t snapshot $dataset | sed 's/.*@//' | paste -sd,)
+          [ -z "$names" ] || zfs destroy $dataset@$names
+        done
+        for hours in 75 74 73 2 1; do
+          date -s @$((now - hours * 3600)) >/dev/null
+          name=auto-$(date -u +%FT%TZ)
+          zfs snapshot -o com.kldload:by=auto -o com.kldload:op=test {ROOT}/pruned@$name {ROOT}/.state/pruned@$name
+        done
+        date -s @$((now + $(cut -d. -f1 /proc/uptime) - up)) >/dev/null""")
+
+
+def _is_pruned(host):
+    assert len(host.snapshots("pruned")) == len(host.snapshots(".state/pruned")) == 2
+
+
 def named(*commands):
     return {command.name: command for command in commands}
 
@@ -144,6 +164,7 @@ COMMANDS = named(
             whole=_is_back("back", "then"), anew=True),
     Command("undo", ["kvm-snap", "undone", "undo"], changes=10,
             take_back=lambda host: host.run("kvm-snap", "-q", "undone", "undo"), whole=_is_back("undone", "now"), anew=True),
+    Command("prune", ["kvm-snapshot", "pruned", "--prune"], take_back=_make_old, whole=_is_pruned, anew=True),
 )
 
 # A host that starts anew would start this one before anything was recovered, and swtpm would change its TPM.
@@ -160,6 +181,8 @@ def prepare(host):
     for name in ("back", "undone"):
         _set_back(name)(host)
     host.run("kvm-snap", "-q", "undone", "rollback", "then")
+    host.create("pruned", "-q")
+    _make_old(host)
     _make_legacy(host)
     # The first snapshot of a machine saves its definition as libvirt words it, and that changes when it starts again.
     host.sh("systemctl restart libvirtd")
@@ -203,7 +226,11 @@ def hold(host, argv, record, seconds, plan=None):
 
 
 def plan_of(host, argv):
-    return host.run(*argv, "--dry-run", "--json").json
+    """Of a command that shows several plans, the only one."""
+    plan = host.run(*argv, "--dry-run", "--json").json
+    if isinstance(plan, list):
+        (plan,) = plan
+    return plan
 
 
 def count_calls(host, call, argv, path=None):

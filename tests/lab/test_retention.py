@@ -7,8 +7,9 @@ import time
 
 import pytest
 from conftest import BY_THE_CALENDAR
-from faults import background, background_status, end_background, hold
+from faults import background_status, hold
 from host import ROOT, STATE, UTC
+from sweeps import kill_at
 
 HOUR = 3600
 DAY = 24 * HOUR
@@ -54,14 +55,14 @@ def age(host, machine, *hours, by="auto"):
     """Snapshots of the machine as the timer took them so many hours ago, oldest first; their names."""
     names = " ".join(f"{ROOT}/{part}@$name" for part in PARTS[machine])
     out = host.sh(f"""
-        now=$(date +%s); SECONDS=0
+        now=$(date +%s); up=$(cut -d. -f1 /proc/uptime)
         for hours in {' '.join(map(str, sorted(hours, reverse=True)))}; do
           date -s @$((now - hours * 3600)) >/dev/null
           name=auto-$(date -u +%FT%TZ)
           zfs snapshot -o com.kldload:by={by} -o com.kldload:consistency=offline -o com.kldload:op=test {names}
           echo $name
         done
-        date -s @$((now + SECONDS)) >/dev/null""", timeout=600)
+        date -s @$((now + $(cut -d. -f1 /proc/uptime) - up)) >/dev/null""", timeout=600)
     return out.splitlines()
 
 
@@ -237,10 +238,12 @@ def test_what_is_set_aside_is_explained(host):
     (line,) = [line for line in host.run("kvm-snapshot", "db", "--explain").out.splitlines() if kept["name"] in line]
     assert f"kept: undo until {kept['expires']}" in line
     # It is none of the machine's own snapshots, and no run touches it.
-    before = [line for line in host.state() if "/.kept/" in line]
+    def aside():
+        return {line for line in host.state() if "/.kept/" in line}
+    before = aside()
     with clock(host, 20 * HOUR):
         take(host)
-    assert [line for line in host.state() if "/.kept/" in line] == before
+    assert aside() == before
     host.sh(f"kvm-snap -q db drop {kept['name']} --yes; "
             f"zfs list -Ho name -t snapshot -r {ROOT} | grep -E '@(then|safety-)' | xargs -r -n 1 zfs destroy")
 
@@ -319,7 +322,8 @@ def test_a_jump_holds_the_prune_back_until_it_is_asked_for(host):
         for hours in (1, 2):
             with clock(host, hours * HOUR):
                 answer, _ = take(host, code=1)
-                assert answer["held_back"] == ["db"] and answer["pruned"] == []
+                # web has so few that less than half goes.
+                assert answer["held_back"] == ["db"] and {one["machine"] for one in answer["pruned"]} <= {"web"}
         with clock(host, 20 * DAY):
             assert "db" in take(host, code=1)[0]["held_back"]
         assert set(old) < set(autos(host, "db"))
@@ -384,11 +388,9 @@ def test_of_two_runs_the_second_leaves_it_to_the_first(host):
 
 def test_what_was_killed_leaves_all_or_nothing(host):
     host.run("virsh", "desc", "db", "--config", "--new-desc", "for the kill")
-    hold(host, ["kvm-snapshot"], 2, 60, plan=host.run("kvm-snapshot", "--dry-run", "--json").json[0])
-    host.sh("kill -9 $(pgrep -x kvm-snapshot)")
-    end_background(host)
-    names = len(autos(host, "web"))
-    assert names == len(autos(host, "db")) and names in (0, 1)
+    plan = host.run("kvm-snapshot", "--dry-run", "--json").json[0]
+    kill_at(host, ["kvm-snapshot"], len(plan["steps"]) + 1, plan)
+    assert autos(host, "web") == autos(host, "db") == []
     result = host.run("kvm-snapshot")
     assert any("an earlier 'auto-snapshot' that was cut off" in warning for warning in result.warnings), result
     assert len(autos(host, "web")) == len(autos(host, "db"))
@@ -399,8 +401,8 @@ def test_what_was_killed_leaves_all_or_nothing(host):
 
 @pytest.fixture
 def small(host):
-    """A pool of 400 MiB with a root of its own, and a machine in it."""
-    host.sh("truncate -s 512M /root/small.img; zpool create -O mountpoint=none -O canmount=off small /root/small.img; "
+    """A pool with a root of its own, and a machine in it; big enough for what ZFS keeps back for itself, 128 MiB."""
+    host.sh("truncate -s 2200M /root/small.img; zpool create -O mountpoint=none -O canmount=off small /root/small.img; "
             "zfs create -o volmode=dev small/vms")
     host.create("tight", "-q", "--root", "small/vms")
     yield "small/vms"
@@ -410,10 +412,10 @@ def small(host):
 
 def fill_to(host, percent):
     host.sh(f"size=$(zpool list -Hpo size small); allocated=$(zpool list -Hpo allocated small); "
-            f"[ -b /dev/zvol/small/fill{percent} ] || zfs create -s -V 512M small/fill{percent}; udevadm settle; "
-            f"head -c $((size * {percent} / 100 - allocated)) /dev/urandom | "
-            f"dd of=/dev/zvol/small/fill{percent} bs=1M iflag=fullblock oflag=direct status=none; zpool sync small; "
-            "zpool list -o name,size,allocated,capacity small")
+            f"zfs create -s -V 4G -o volblocksize=128k -o compression=off -o checksum=off small/fill{percent}; "
+            "udevadm settle; "
+            f"dd if=/dev/zero of=/dev/zvol/small/fill{percent} bs=1M count=$(((size * {percent} / 100 - allocated) >> 20)) "
+            "oflag=direct status=none; zpool sync small", timeout=600)
 
 
 def test_the_pool_guard(host, small):
@@ -423,7 +425,7 @@ def test_the_pool_guard(host, small):
     answer, warnings = take(host, *run)
     assert len(answer["taken"]) == 1
     assert len(warnings) == 1 and re.search(r"pool 'small' is 8\d % full: above 90 %", warnings[0]), warnings
-    fill_to(host, 93)
+    fill_to(host, 92)
     before = host.sh(f"zfs list -Ho name -t snapshot -r {small}")
     answer, warnings = take(host, *run, code=1)
     assert answer["taken"] == []
