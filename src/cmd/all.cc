@@ -4,8 +4,8 @@
 namespace kld::cmd {
 
 std::vector<cli::Command> all() {
-  return {create(), clone(), snap(),    snapshot(),   remove(),
-          list(),   adopt(), recover(), guard_thaw(), start_guard()};
+  return {create(), clone(),   snap(),   snapshot(),   remove(),     list(),
+          adopt(),  recover(), expire(), guard_thaw(), start_guard()};
 }
 
 }  // namespace kld::cmd

@@ -109,7 +109,8 @@ void run_clone(cli::Context& context, const Flags& flags) {
                    .snapshots_of = request.source,
                    .definition_of = request.source,
                    .shallow = true,
-                   .machines = request.targets};
+                   .machines = request.targets,
+                   .or_kept_of = request.source};
   wanted.machines.push_back(request.source);
   run::SnapshotClaims claims;
   context.dispose(locks, wanted, [&](const run::Host& host) {

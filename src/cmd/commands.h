@@ -15,6 +15,7 @@ cli::Command remove();
 cli::Command list();
 cli::Command adopt();
 cli::Command recover();
+cli::Command expire();
 cli::Command guard_thaw();
 cli::Command start_guard();
 

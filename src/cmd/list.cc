@@ -63,7 +63,8 @@ void run_list(cli::Context& context, const Flags& flags) {
   plan::check_sort(flags.request.sort);
   cli::Context::require_root();
   const auto details = flags.wide || context.common.json ? virt::Details::autostart : virt::Details::none;
-  auto host = context.look({.shallow = !flags.wide, .folders = true, .domains = details});
+  const bool kept = flags.request.tree || !flags.request.names.empty();
+  auto host = context.look({.shallow = !flags.wide, .kept = kept, .folders = true, .domains = details});
   if (!flags.wide && lies_deeper(host.view())) host = context.look({.domains = details});
   auto request = flags.request;
   request.volumes = host.view().volumes;

@@ -8,8 +8,10 @@
 #include "base/size.h"
 #include "cmd/commands.h"
 #include "plan/delete.h"
+#include "plan/ghost.h"
 #include "plan/kept.h"
 #include "plan/snapshot.h"
+#include "run/kept_facts.h"
 #include "run/rollback_facts.h"
 #include "virt/definition.h"
 #include "zfs/dataset.h"
@@ -67,13 +69,38 @@ plan::DeleteFacts look(const run::Host& host, const plan::DeleteRequest& request
   return facts;
 }
 
-void run_delete(cli::Context& context, const plan::DeleteRequest& request) {
+struct Flags {
+  plan::DeleteRequest request;
+  std::optional<std::string> keep_for;
+};
+
+void set_aside(const cli::Context& context, const run::Host& host, const plan::DeleteRequest& request,
+               const plan::DeleteFacts& facts, cli::Proposal& proposal) {
+  const auto fresh = run::fresh();
+  proposal.result = plan::plan_ghost(host.view(), request, facts, run::ghost_facts(host, request), fresh);
+  proposal.question = plan::describe_ghosts(host.view(), request, facts, fresh.now);
+  proposal.question.insert(proposal.question.begin(), "This deletes, and sets aside:");
+  proposal.report = [&context, request](const run::Host&) {
+    return fmt::format("Done in {:.2f} seconds. {} set aside: 'kvm-snap {} undo' brings {} back.\n",
+                       context.seconds_since_start(), fmt::join(request.machines, ", "),
+                       request.machines.size() == 1 ? request.machines.front() : "NAME",
+                       request.machines.size() == 1 ? "it" : "each");
+  };
+}
+
+void run_delete(cli::Context& context, const Flags& flags) {
+  auto request = flags.request;
+  if (flags.keep_for) request.keep_for = parse_duration(*flags.keep_for, "--keep-for");
   std::map<std::string, run::Lock> locks;
   for (const auto& name : request.machines) locks[name] = run::Lock::exclusive;
   run::SnapshotClaims claims;
   context.dispose(locks, {.pending_disks = true}, [&](const run::Host& host) {
     const auto facts = look(host, request, claims);
     cli::Proposal proposal;
+    if (request.is_set_aside()) {
+      set_aside(context, host, request, facts, proposal);
+      return proposal;
+    }
     proposal.result = plan::plan_delete(host.view(), request, facts, run::fresh());
     const auto doom = plan::describe_deletion(host.view(), request, facts);
     proposal.question = doom.lines;
@@ -93,15 +120,25 @@ cli::Command remove() {
   command.description =
       "Shows what goes and asks. A running machine is refused without --force; one that others were cloned from is "
       "refused with their names, unless they are deleted in the same command. The definition goes last but one, the "
-      "datasets last.";
+      "datasets last.\n\n"
+      "With --ghost or --keep-for nothing is destroyed: libvirt forgets the machine, and its datasets are set aside "
+      "below .kept, from where 'kvm-snap MACHINE undo' brings it back. What was cloned from it goes on working. It is "
+      "removed by 'kld expire', which the hourly timer runs, too: a ghost as soon as nothing depends on it, any other "
+      "not before the time that was asked for.";
   command.examples = {{"kvm-delete web-1", "shows, asks, deletes"},
-                      {"kvm-delete golden web-1 web-2 --yes", "a machine together with all its clones"}};
+                      {"kvm-delete golden web-1 web-2 --yes", "a machine together with all its clones"},
+                      {"kvm-delete golden --ghost", "kept below .kept until its last clone is gone"},
+                      {"kvm-delete web-1 --keep-for 24h", "for a day 'kvm-snap web-1 undo' brings it back"}};
   command.declare = [](CLI::App& app, cli::Context& context) -> std::function<void()> {
-    auto request = std::make_shared<plan::DeleteRequest>();
+    auto flags = std::make_shared<Flags>();
+    auto* request = &flags->request;
     app.add_option("MACHINE", request->machines, "The machines")->required();
     app.add_flag("--force", request->force, "Stop those that run, at once, as by pulling the plug");
     app.add_flag("--discard-saved", request->discard_saved, "Delete managed save images, too");
-    return [request, &context] { run_delete(context, *request); };
+    app.add_flag("--ghost", request->ghost, "Set them aside until nothing depends on them any more");
+    app.add_option("--keep-for", flags->keep_for, "Set them aside for so long at least: 90s, 30m, 24h, 7d, 2w")
+        ->type_name("DURATION");
+    return [flags, &context] { run_delete(context, *flags); };
   };
   return command;
 }

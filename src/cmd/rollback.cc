@@ -8,7 +8,9 @@
 #include "base/size.h"
 #include "base/table.h"
 #include "plan/drop.h"
+#include "plan/revive.h"
 #include "plan/rollback.h"
+#include "run/kept_facts.h"
 #include "run/rollback_facts.h"
 #include "zfs/dataset.h"
 
@@ -32,6 +34,19 @@ std::function<std::string(const run::Host&)> report_of(const cli::Context& conte
   };
 }
 
+cli::Proposal revival(const cli::Context& context, const run::Host& host, const plan::ReviveRequest& request) {
+  cli::Proposal proposal;
+  proposal.result = plan::plan_revive(host.view(), request, run::revive_facts(host, request), run::fresh());
+  proposal.report = [&context, name = request.machine](const run::Host&) {
+    return fmt::format("'{0}' brought back in {1:.2f} seconds, shut off. Start it with: virsh start {0}\n", name,
+                       context.seconds_since_start());
+  };
+  proposal.report_json = [&context](const run::Host&) {
+    return nlohmann::json{{"seconds", context.seconds_since_start()}};
+  };
+  return proposal;
+}
+
 }  // namespace
 
 void add_rollback_flags(CLI::App& app, RollbackFlags& flags) {
@@ -40,7 +55,7 @@ void add_rollback_flags(CLI::App& app, RollbackFlags& flags) {
       ->capture_default_str();
   app.add_flag("--only-disks", flags.only_disks, "rollback: definition, firmware variables and TPM stay as they are");
   app.add_option("--keep-for", flags.keep_for,
-                 "rollback, undo: until when the present is meant to be kept; only 'drop' removes it")
+                 "rollback, undo: how long the present is kept; then 'kld expire' may remove it")
       ->capture_default_str();
 }
 
@@ -58,10 +73,10 @@ void roll_back(cli::Context& context, const std::string& machine, const std::str
 }
 
 void undo(cli::Context& context, const std::string& machine, const std::string& name, const RollbackFlags& flags) {
-  if (flags.only_disks) throw UsageError("--only-disks is for rollback: an undo brings back what was set aside");
   plan::UndoRequest request{machine, {}, flags.stop, timeout_of(flags), parse_duration(flags.keep_for, "--keep-for")};
   if (!name.empty()) request.kept = name;
   context.dispose({{machine, run::Lock::exclusive}}, wanted_look(machine), [&](const run::Host& host) {
+    if (!plan::find_machine(host.view(), machine)) return revival(context, host, {machine, request.kept});
     cli::Proposal proposal;
     proposal.result = plan::plan_undo(host.view(), request, run::undo_facts(host, request), run::fresh());
     proposal.report = report_of(context, machine, fmt::format("'{}' brought back", machine));
@@ -74,8 +89,10 @@ void list_kept(cli::Context& context, const std::string& machine) {
   cli::Context::require_root();
   cli::Context::require_machine_name(machine);
   const auto host = context.look({.shallow = true, .machines = {machine}, .kept = true});
-  if (!plan::find_machine(host.view(), machine)) throw Refused(plan::no_such_machine(host.view(), machine));
-  const auto all = plan::kept_of(host.view(), machine);
+  const auto all = plan::all_kept_of(host.view(), machine);
+  if (all.empty() && !plan::find_machine(host.view(), machine)) {
+    throw Refused(plan::no_such_machine(host.view(), machine));
+  }
   std::vector<std::string> containers;
   for (const auto& kept : all) containers.push_back(kept.container.name);
   std::map<std::string, std::string> expires;

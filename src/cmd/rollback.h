@@ -19,6 +19,7 @@ void add_rollback_flags(CLI::App& app, RollbackFlags& flags);
 
 /// `name`: the snapshot, or the version that was set aside; empty: the newest.
 void roll_back(cli::Context& context, const std::string& machine, const std::string& name, const RollbackFlags& flags);
+/// Of a machine that was deleted and is set aside: brings it back.
 void undo(cli::Context& context, const std::string& machine, const std::string& name, const RollbackFlags& flags);
 void list_kept(cli::Context& context, const std::string& machine);
 void drop(cli::Context& context, const std::string& machine, const std::string& name);

@@ -9,6 +9,7 @@
 #include "base/size.h"
 #include "base/table.h"
 #include "cli/flags.h"
+#include "cmd/action_flags.h"
 #include "cmd/commands.h"
 #include "cmd/rollback.h"
 #include "plan/snapshot.h"
@@ -26,7 +27,8 @@ run::Look shallow_look(const std::string& machine, bool snapshots) {
   return {.snapshots_of = snapshots ? machine : "",
           .definition_of = snapshots ? "" : machine,
           .shallow = true,
-          .machines = {machine}};
+          .machines = {machine},
+          .or_kept_of = machine};
 }
 
 void take(cli::Context& context, const Flags& flags) {
@@ -144,12 +146,13 @@ cli::Command snap() {
       "a running machine it is crash-consistent: what a power cut would have left, without the power cut. "
       "Without a name it is called by its time, @2026-04-04T14:35:00Z. "
       "A rollback goes back to any of them, the newest or an older one, and destroys nothing: the present is set aside "
-      "below .kept with the snapshots that are newer, and undo brings it back.";
+      "below .kept with the snapshots that are newer, and undo brings it back. So it does with a machine that was "
+      "deleted with --ghost or --keep-for.";
   command.examples = {{"kvm-snap web", "a snapshot named by the time"},
                       {"kvm-snap web snap before-upgrade", "a snapshot with a name"},
                       {"kvm-snap web list", "age, size, consistency, clones of each"},
                       {"kvm-snap web rollback before-upgrade --stop", "the machine as it was then"},
-                      {"kvm-snap web undo", "the present again, as it was before the rollback"},
+                      {"kvm-snap web undo", "the present again, as it was before the rollback; or a deleted machine"},
                       {"kvm-snap web kept", "what is set aside, how long, how big"},
                       {"kvm-snap web delete @before-upgrade", "destroys it, after a question"}};
   command.declare = [](CLI::App& app, cli::Context& context) -> std::function<void()> {
@@ -160,7 +163,8 @@ cli::Command snap() {
                    "Name of the snapshot, with or without @; for undo and drop, of what 'kept' lists");
     cli::add_freeze_flag(app, flags->freeze);
     add_rollback_flags(app, flags->rollback);
-    return [flags, &context] {
+    return [flags, &app, &context] {
+      require_fitting_flags(app, flags->action.empty() ? "snap" : flags->action);
       if (flags->action.empty() || flags->action == "snap") return take(context, *flags);
       if (!flags->freeze.empty()) throw UsageError("--freeze is for taking a snapshot");
       if (flags->action == "list") {

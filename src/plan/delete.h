@@ -14,6 +14,10 @@ struct DeleteRequest {
   std::vector<std::string> machines;
   bool force = false;          ///< stop those that run
   bool discard_saved = false;  ///< managed save images go, too
+  bool ghost = false;          ///< set aside rather than destroyed, until nothing depends on it
+  UnixTime keep_for = 0;       ///< set aside for so long at least; seconds, 0: not asked for
+
+  bool is_set_aside() const { return ghost || keep_for > 0; }
 };
 
 struct DeleteFacts {

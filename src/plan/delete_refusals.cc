@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "plan/drop.h"
 #include "plan/kept.h"
 
 namespace kld::plan {
@@ -94,8 +95,8 @@ std::optional<Refusal> needed_state(const View& view, const Machine& machine, co
   return std::nullopt;
 }
 
-std::optional<Refusal> not_deletable(const View& view, const Machine& machine, const DeleteRequest& request,
-                                     const DeleteFacts& facts) {
+std::optional<Refusal> not_at_rest(const View& view, const Machine& machine, const DeleteRequest& request,
+                                   const DeleteFacts& facts) {
   const auto jobs = facts.block_jobs.find(machine.name);
   if (auto refusal = foreign_state(machine, jobs == facts.block_jobs.end() ? std::vector<std::string>() : jobs->second,
                                    request.discard_saved)) {
@@ -115,7 +116,12 @@ std::optional<Refusal> not_deletable(const View& view, const Machine& machine, c
   }
   if (auto refusal = another_domain(view, machine, facts)) return refusal;
   if (auto refusal = shared_disk(view, machine)) return refusal;
-  if (auto refusal = foreign_dataset(view, machine)) return refusal;
+  return foreign_dataset(view, machine);
+}
+
+std::optional<Refusal> not_deletable(const View& view, const Machine& machine, const DeleteRequest& request,
+                                     const DeleteFacts& facts) {
+  if (auto refusal = not_at_rest(view, machine, request, facts)) return refusal;
   auto datasets = machine.datasets();
   for (const auto& kept : kept_of(view, machine.name)) {
     for (auto& dataset : kept.datasets()) datasets.push_back(std::move(dataset));
@@ -155,8 +161,7 @@ std::optional<Refusal> dependent_clones(const View& view, const std::vector<Mach
     const std::string owner = owner_of(view, clone.name);
     if (!contains(volumes, zfs::dataset_of(clone.origin)) && contains(told, owner)) continue;
     told.insert(owner);
-    evidence.push_back(fmt::format("{}{} (from {})", clone.name,
-                                   owner.empty() ? "" : fmt::format(", machine '{}',", owner), clone.origin));
+    evidence.push_back(fmt::format("{}{} (from {})", clone.name, owner_in_words(view, clone.name), clone.origin));
   }
   for (const auto& clone : clones) {
     if (!contains(volumes, zfs::dataset_of(clone.origin))) continue;
@@ -175,7 +180,9 @@ std::optional<Refusal> dependent_clones(const View& view, const std::vector<Mach
   return Refusal{"dependent-clones",
                  fmt::format("{} {} machines cloned from {}", fmt::join(names, ", "),
                              names.size() == 1 ? "has" : "have", names.size() == 1 ? "it" : "them"),
-                 evidence, "delete those machines first (all in one command is fine), or promote one of them"};
+                 evidence,
+                 "set it aside until they are gone with --ghost; or delete those machines first (all in one command is "
+                 "fine), or promote one of them"};
 }
 
 }  // namespace kld::plan

@@ -12,7 +12,10 @@
 
 namespace kld::plan {
 
-/// What is wrong with this machine alone: its state, who else uses its disks, what is not its own.
+/// Why this machine cannot be taken from where it is: its state, who else uses its disks, what is not its own.
+std::optional<Refusal> not_at_rest(const View& view, const Machine& machine, const DeleteRequest& request,
+                                   const DeleteFacts& facts);
+/// The same of one that is to be destroyed: also what holds a snapshot of it.
 std::optional<Refusal> not_deletable(const View& view, const Machine& machine, const DeleteRequest& request,
                                      const DeleteFacts& facts);
 /// A domain that stays and needs the state of this machine: its TPM, firmware variables or seed. It may have the

@@ -6,15 +6,12 @@
 #include <algorithm>
 
 namespace kld::plan {
-namespace {
 
 std::string owner_in_words(const View& view, const std::string& dataset) {
   if (const auto machine = owner_of(view, dataset); !machine.empty()) return fmt::format(", machine '{}',", machine);
   if (const auto kept = kept_with(view, dataset); !kept.empty()) return fmt::format(", set aside as '{}',", kept);
   return {};
 }
-
-}  // namespace
 
 std::vector<Doomed> doomed_with(const Kept& kept) {
   std::vector<Doomed> all;
@@ -26,8 +23,8 @@ std::vector<Doomed> doomed_with(const Kept& kept) {
 }
 
 Result plan_drop(const View& view, const DropRequest& request, const DropFacts& facts, const Fresh& fresh) {
-  const auto machine = find_machine(view, request.machine);
-  if (!machine) return no_such_machine(view, request.machine);
+  const bool is_known = find_machine(view, request.machine) || !all_kept_of(view, request.machine).empty();
+  if (!is_known) return no_such_machine(view, request.machine);
   const auto named = named_kept(view, request.machine, request.kept);
   if (const auto* refusal = std::get_if<Refusal>(&named)) return *refusal;
   const auto& kept = std::get<Kept>(named);
@@ -36,6 +33,13 @@ Result plan_drop(const View& view, const DropRequest& request, const DropFacts& 
     return std::any_of(doomed.begin(), doomed.end(), [&](const Doomed& one) { return one.name == name; });
   };
   if (auto refusal = foreign_in(view, kept)) return *refusal;
+  // Who came to them behind it would take them for the next machine's of this name.
+  if (const auto older = kept.is_ghost() ? kept_before(view, kept) : std::vector<Kept>(); !older.empty()) {
+    std::vector<std::string> names;
+    for (const auto& one : older) names.push_back(one.name);
+    return Refusal{"kept-earlier", fmt::format("older versions of '{}' are set aside", kept.name), std::move(names),
+                   fmt::format("drop those first: kvm-snap {} drop {}", kept.machine, older.front().name)};
+  }
   std::vector<std::string> clones;
   for (const auto& dataset : facts.origins) {
     if (dataset.origin.empty() || !goes(zfs::dataset_of(dataset.origin)) || goes(dataset.name)) continue;
@@ -56,7 +60,7 @@ Result plan_drop(const View& view, const DropRequest& request, const DropFacts& 
     }
     snapshots.snapshots.push_back({snapshot.name, snapshot.guid});
   }
-  Plan plan{"drop", fresh.op, {machine->name}, {}, 0, {}};
+  Plan plan{"drop", fresh.op, {kept.machine}, {}, 0, {}};
   if (!snapshots.snapshots.empty()) plan.steps.emplace_back(std::move(snapshots));
   plan.steps.emplace_back(DestroyDatasets{doomed});
   return plan;

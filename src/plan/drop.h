@@ -23,7 +23,11 @@ struct DropFacts {
 /// The datasets of a version that was set aside, in the order in which they can be destroyed; its container last.
 std::vector<Doomed> doomed_with(const Kept& kept);
 
-/// Destroys one version that was set aside. Refused while something was cloned from it, or it is held.
+/// ", machine 'web'," or ", set aside as 'web-2026-04-04T14:35:00Z'," behind the name of a dataset; empty: nobody's.
+std::string owner_in_words(const View& view, const std::string& dataset);
+
+/// Destroys one version that was set aside, also of a machine that is there no more. Refused while something was cloned
+/// from it, it is held, or it is of a deleted machine of which older versions are set aside.
 Result plan_drop(const View& view, const DropRequest& request, const DropFacts& facts, const Fresh& fresh);
 
 }  // namespace kld::plan

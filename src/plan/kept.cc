@@ -7,6 +7,7 @@
 
 #include "base/name.h"
 #include "plan/layout.h"
+#include "plan/snapshot.h"
 
 namespace kld::plan {
 namespace {
@@ -37,12 +38,12 @@ std::vector<zfs::Dataset> Kept::datasets() const {
   return all;
 }
 
-std::vector<Kept> kept_of(const View& view, const std::string& machine) {
+std::vector<Kept> all_kept(const View& view) {
   std::vector<Kept> all;
   for (const auto& dataset : view.datasets) {
-    const bool is_container = dataset.kind == zfs::Kind::filesystem &&
-                              zfs::parent_of(dataset.name) == kept_root(view) &&
-                              dataset.property(zfs::property::machine) == machine;
+    const auto machine = dataset.property(zfs::property::machine);
+    const bool is_container = dataset.kind == zfs::Kind::filesystem && !machine.empty() &&
+                              zfs::parent_of(dataset.name) == kept_root(view);
     if (!is_container) continue;
     all.push_back(
         {zfs::last_component(dataset.name), machine, dataset.property(zfs::property::kept), dataset, {}, {}, {}});
@@ -62,17 +63,50 @@ std::vector<Kept> kept_of(const View& view, const std::string& machine) {
   return all;
 }
 
+std::vector<Kept> all_kept_of(const View& view, const std::string& machine) {
+  auto all = all_kept(view);
+  std::erase_if(all, [&](const Kept& kept) { return kept.machine != machine; });
+  return all;
+}
+
+std::vector<Kept> kept_of(const View& view, const std::string& machine) {
+  auto all = all_kept_of(view, machine);
+  const auto ghost = std::find_if(all.rbegin(), all.rend(), [](const Kept& kept) { return kept.is_ghost(); });
+  all.erase(all.begin(), ghost.base());
+  return all;
+}
+
+std::vector<Kept> kept_before(const View& view, const Kept& ghost) {
+  std::vector<Kept> older;
+  for (auto& kept : all_kept_of(view, ghost.machine)) {
+    if (kept.name == ghost.name) break;
+    if (kept.is_ghost()) {
+      older.clear();
+    } else {
+      older.push_back(std::move(kept));
+    }
+  }
+  return older;
+}
+
+std::string machine_of_kept(const std::string& kept) {
+  for (auto dash = kept.find('-'); dash != std::string::npos; dash = kept.find('-', dash + 1)) {
+    if (is_named(kept.substr(dash + 1), "")) return kept.substr(0, dash);
+  }
+  return {};
+}
+
 std::variant<Kept, Refusal> named_kept(const View& view, const std::string& machine,
                                        const std::optional<std::string>& given) {
-  const auto all = kept_of(view, machine);
-  if (all.empty()) {
-    return Refusal{"nothing-kept",
-                   fmt::format("nothing of machine '{}' is set aside", machine),
-                   {},
+  const auto all = all_kept_of(view, machine);
+  const auto own = find_machine(view, machine) ? kept_of(view, machine) : all;
+  std::vector<std::string> names;
+  if (all.empty() || (!given && own.empty())) {
+    for (const auto& kept : all) names.push_back(fmt::format("'{}' is of a deleted machine of this name", kept.name));
+    return Refusal{"nothing-kept", fmt::format("nothing of machine '{}' is set aside", machine), std::move(names),
                    fmt::format("a rollback sets the present aside: kvm-snap {} rollback SNAPSHOT", machine)};
   }
-  if (!given) return all.back();
-  std::vector<std::string> names;
+  if (!given) return own.back();
   for (const auto& kept : all) {
     if (kept.name == *given || kept.name == machine + "-" + *given) return kept;
     names.push_back(kept.name);
@@ -114,15 +148,16 @@ Aside aside(const View& view, const std::string& machine, std::vector<zfs::Datas
 }
 
 void add_aside(Plan& plan, const View& view, const std::string& machine, const Aside& aside, const std::string& reason,
-               UnixTime expires, const std::string& op) {
+               UnixTime expires, const std::string& op, const zfs::Properties& more) {
   if (auto step = ensure_kept_root(view, op)) plan.steps.push_back(*step);
-  plan.steps.emplace_back(CreateFilesystem{aside.container,
-                                           {{"canmount", "off"},
-                                            {"mountpoint", "none"},
-                                            {zfs::property::machine, machine},
-                                            {zfs::property::kept, reason},
-                                            {zfs::property::expires, format_utc(expires)},
-                                            {zfs::property::op, op}}});
+  zfs::Properties marks = {{"canmount", "off"},
+                           {"mountpoint", "none"},
+                           {zfs::property::machine, machine},
+                           {zfs::property::kept, reason},
+                           {zfs::property::expires, format_utc(expires)},
+                           {zfs::property::op, op}};
+  marks.insert(more.begin(), more.end());
+  plan.steps.emplace_back(CreateFilesystem{aside.container, std::move(marks)});
   const auto tpm = tpm_dataset(view.root, machine);
   UnmountFilesystems unmounts;
   std::vector<Step> renames;

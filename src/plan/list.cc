@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include "plan/kept.h"
+
 namespace kld::plan {
 namespace {
 
@@ -99,14 +101,14 @@ std::string path_shown(const Look& look, const virt::DomainInfo& domain) {
 void finish(Row& row, const Look& look) {
   add_sizes(row);
   add_origin(row, look);
-  row.interrupted = row.replica_of.empty() && look.request.interrupted.contains(row.name);
+  row.interrupted = row.replica_of.empty() && row.kept.empty() && look.request.interrupted.contains(row.name);
   if (row.domain) {
     for (auto& volume : volumes_below_root(look, *row.domain)) {
       if (look.find(volume) == nullptr) row.missing.push_back(std::move(volume));
     }
   }
   row.zvol = !row.disks.empty() ? row.disks.front().volume.name : row.domain ? path_shown(look, *row.domain) : "-";
-  row.state = row.replica_of.empty() ? state_of(row) : "replica";
+  row.state = !row.kept.empty() ? "deleted" : row.replica_of.empty() ? state_of(row) : "replica";
   const auto known = look.request.snapshots.find(row.name);
   if (row.adopted && known != look.request.snapshots.end()) row.snapshots = known->second;
 }
@@ -171,6 +173,18 @@ void add_unused_volumes(std::vector<Row>& rows, const Look& look) {
   }
 }
 
+/// Deleted machines, for the tree: those that nobody was cloned from do not stay in it.
+void add_ghosts(std::vector<Row>& rows, const View& view) {
+  for (const auto& kept : all_kept(view)) {
+    if (!kept.is_ghost()) continue;
+    Row row;
+    row.name = kept.machine;
+    row.kept = kept.name;
+    for (const auto& disk : kept.disks) row.disks.push_back({disk.label, disk.volume});
+    rows.push_back(std::move(row));
+  }
+}
+
 std::vector<Row> all_rows(const View& view, const ListRequest& request) {
   const Look look(view, request);
   std::vector<Row> rows;
@@ -182,6 +196,7 @@ std::vector<Row> all_rows(const View& view, const ListRequest& request) {
   }
   add_replicas(rows, view);
   add_unused_volumes(rows, look);
+  if (request.tree) add_ghosts(rows, view);
   for (auto& row : rows) finish(row, look);
   return rows;
 }
@@ -208,12 +223,17 @@ class Tree {
     std::vector<Row> result;
     for (std::size_t at = 0; at < rows_.size(); ++at) {
       const bool top = names.empty() ? !parents_[at] : names.contains(rows_[at].name) && !is_below(at, names);
-      if (top) draw(at, "", "", result);
+      if (top && (is_shown(at) || names.contains(rows_[at].name))) draw(at, "", "", result);
     }
     return result;
   }
 
  private:
+  /// A deleted machine is there for the sake of those that were cloned from it.
+  bool is_shown(std::size_t at) const {
+    return rows_[at].kept.empty() ||
+           std::any_of(children_[at].begin(), children_[at].end(), [&](std::size_t child) { return is_shown(child); });
+  }
   /// True when `at` is `ancestor` or below it. Machines of several disks can be each other's origin.
   bool descends(std::size_t at, std::size_t ancestor) const {
     for (std::optional<std::size_t> above = at; above; above = parents_[*above]) {
@@ -231,8 +251,11 @@ class Tree {
     result.push_back(rows_[at]);
     result.back().branch = branch;
     if (rows_[at].golden) result.back().mark = " (golden)";
-    for (const auto child : children_[at]) {
-      const bool last = child == children_[at].back();
+    if (!rows_[at].kept.empty()) result.back().mark = " (deleted, kept until its clones are gone)";
+    std::vector<std::size_t> shown = children_[at];
+    std::erase_if(shown, [&](std::size_t child) { return !is_shown(child); });
+    for (const auto child : shown) {
+      const bool last = child == shown.back();
       draw(child, indent + (last ? "└─ " : "├─ "), indent + (last ? "   " : "│  "), result);
     }
   }

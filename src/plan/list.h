@@ -37,12 +37,14 @@ struct RowDisk {
   zfs::Dataset volume;
 };
 
-/// One line of the listing: a machine, a domain that is none, a volume that nobody uses, or a replica.
+/// One line of the listing: a machine, a domain that is none, a volume that nobody uses, a replica; in a tree also a
+/// deleted machine that others were cloned from.
 struct Row {
   std::string name;
   std::string branch;  ///< what a tree draws before the name
   std::string mark;    ///< and behind it
-  std::string state;   ///< the domain's, or "no domain", "no disk", "locked", "replica", "interrupted"
+  std::string state;   ///< the domain's, or "no domain", "no disk", "locked", "replica", "interrupted",
+                       ///< "deleted"
   std::string zvol;    ///< first disk: its volume, else the path, else "-"
   std::vector<RowDisk> disks;
   std::uint64_t used = 0;        ///< bytes, all disks
@@ -51,6 +53,7 @@ struct Row {
   std::string origin;            ///< "golden@clone-2026-04-04T14:35:00Z"; empty: none
   std::string parent;            ///< name of the machine it is a clone of, as ZFS has it; empty: none
   std::string replica_of;        ///< "HOSTID/NAME"; empty: no replica
+  std::string kept;              ///< of a deleted machine: the version that is set aside; empty: none
   bool adopted = false;
   bool golden = false;
   bool locked = false;  ///< an encryption key is not loaded
@@ -63,7 +66,7 @@ struct Row {
 using Listing = std::variant<std::vector<Row>, Refusal>;
 
 /// All that an operator would look for below the root: machines, domains never adopted, volumes without domain,
-/// replicas; nothing that is set aside. Throws UsageError for a column that does not exist.
+/// replicas; of what is set aside, in a tree, the deleted machines that others of it were cloned from. Throws UsageError for a column that does not exist.
 Listing list_machines(const View& view, const ListRequest& request);
 
 /// By this column, as ListRequest::sort has it; equal rows by their names.
@@ -83,6 +86,7 @@ std::string list_table(const std::vector<Row>& rows, bool wide);
 ///   adopted, golden, locked, interrupted   booleans
 ///   origin                         "MACHINE@SNAPSHOT" or null
 ///   replica_of                     "HOSTID/NAME" or null
+///   kept                           of a deleted machine: what 'kvm-snap undo' brings back; else null
 ///   used_bytes, referenced_bytes   sums over the disks
 ///   ratio                          compression over the disks, 1.0 is none
 ///   disks    [{label (null when not adopted), dataset, guid (string), device, size_bytes, used_bytes,

@@ -141,6 +141,7 @@ nlohmann::json to_json(const std::vector<Row>& rows) {
                             {"interrupted", row.interrupted},
                             {"origin", or_null(row.origin)},
                             {"replica_of", or_null(row.replica_of)},
+                            {"kept", or_null(row.kept)},
                             {"used_bytes", row.used},
                             {"referenced_bytes", row.referenced},
                             {"ratio", row.ratio},

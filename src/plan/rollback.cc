@@ -146,7 +146,7 @@ Result plan_rollback(const View& view, const RollbackRequest& request, const Rol
   plan.steps.emplace_back(
       snapshot_all(at_rest, fresh_snapshot_name("safety", fresh.now, facts.taken), "safety", fresh.op));
   const auto place = aside(view, machine->name, leaving, fresh.now);
-  add_aside(plan, view, machine->name, place, "rollback", fresh.now + request.keep_for, fresh.op);
+  add_aside(plan, view, machine->name, place, kRolledBack, fresh.now + request.keep_for, fresh.op);
   add_clones(plan, view, *machine, past, place, snapshot.name, facts, fresh.op);
   add_arrival(plan, view, *machine, {definition, coming, request.only_disks}, facts.definitions.current);
   return plan;

@@ -6,6 +6,8 @@
 #include <algorithm>
 
 #include "base/name.h"
+#include "plan/drop.h"
+#include "plan/kept.h"
 #include "plan/limits.h"
 #include "plan/whole.h"
 
@@ -196,6 +198,19 @@ std::variant<const MachineSnapshot*, Refusal> named_snapshot(const Machine& mach
       near.empty() ? fmt::format("see 'kvm-snap {} list'", machine.name) : fmt::format("did you mean '@{}'?", near)};
 }
 
+namespace {
+
+/// `aside`: a version that is set aside and hangs on the snapshot; `others`: something else does.
+std::string clones_hint(const std::string& aside, bool others) {
+  const std::string machines = "delete those machines first, or make one independent with 'zfs promote'";
+  if (aside.empty()) return machines;
+  const auto drop = fmt::format("kvm-snap {} drop {}", machine_of_kept(aside), aside);
+  return others ? fmt::format("{}; what is set aside goes with '{}'", machines, drop)
+                : fmt::format("remove what is set aside first: {}", drop);
+}
+
+}  // namespace
+
 Result plan_snapshot_delete(const View& view, const std::string& machine_name, const std::string& given,
                             const std::vector<zfs::Snapshot>& snapshots, const Fresh& fresh) {
   const auto machine = find_machine(view, machine_name);
@@ -207,9 +222,16 @@ Result plan_snapshot_delete(const View& view, const std::string& machine_name, c
   const auto& name = whole->name;
   if (!whole->clones.empty()) {
     std::vector<std::string> evidence;
-    for (const auto& clone : whole->clones) evidence.push_back(fmt::format("{} was cloned from it", clone));
+    std::string aside;
+    bool others = false;
+    for (const auto& clone : whole->clones) {
+      evidence.push_back(fmt::format("{}{} was cloned from it", clone, owner_in_words(view, clone)));
+      const auto kept = kept_with(view, clone);
+      if (!kept.empty() && aside.empty()) aside = kept;
+      others = others || kept.empty();
+    }
     return Refusal{"dependent-clones", fmt::format("snapshot '{}@{}' has clones", machine->name, name), evidence,
-                   "delete those machines first, or make one independent with 'zfs promote'"};
+                   clones_hint(aside, others)};
   }
   if (whole->holds > 0) {
     return Refusal{"held",

@@ -6,6 +6,7 @@
 
 #include "plan/limits.h"
 #include "plan/rollback.h"
+#include "plan/revive.h"
 #include "plan/rollback_refusals.h"
 #include "plan/swap.h"
 #include "plan/whole.h"
@@ -13,23 +14,25 @@
 namespace kld::plan {
 namespace {
 
-/// Where a part of a version that was set aside lies when it is the machine's again.
-std::string home_of(const View& view, const Kept& kept, const zfs::Dataset& part) {
-  if (kept.state && part.name == kept.state->name) return state_dataset(view.root, kept.machine);
-  if (kept.tpm && part.name == kept.tpm->name) return tpm_dataset(view.root, kept.machine);
-  const auto label = part.property(zfs::property::disk);
-  return disk_dataset(view.root, kept.machine, label.empty() ? kFirstDisk : label);
-}
-
 bool is_one_of(const std::vector<zfs::Dataset>& datasets, const std::string& name) {
   return std::any_of(datasets.begin(), datasets.end(), [&](const auto& dataset) { return dataset.name == name; });
+}
+
+/// The refusal when the version is not the present machine's own, but of a deleted one that had its name before.
+std::optional<Refusal> of_another(const View& view, const Kept& kept) {
+  const auto own = kept_of(view, kept.machine);
+  if (std::any_of(own.begin(), own.end(), [&](const Kept& one) { return one.name == kept.name; })) return std::nullopt;
+  return Refusal{"name-taken",
+                 fmt::format("'{}' is of a deleted machine, and the name '{}' is another's now", kept.name, kept.machine),
+                 {},
+                 fmt::format("give '{}' another name, or delete it, first", kept.machine)};
 }
 
 /// Parts of the version that hang on another one that is set aside: its history went there.
 std::optional<Refusal> hangs_on_another(const View& view, const Kept& kept) {
   for (const auto& part : kept.datasets()) {
     const auto other = kept_with(view, part.origin);
-    if (other.empty() || other == kept.name) continue;
+    if (other == kept.name || machine_of_kept(other) != kept.machine) continue;
     return Refusal{"kept-later",
                    fmt::format("'{}' was set aside before '{}', which has its history", kept.name, other),
                    {fmt::format("{} is a clone of {}", part.name, part.origin)},
@@ -78,13 +81,8 @@ std::optional<Refusal> named_twice(const Kept& kept, const std::vector<zfs::Data
 
 /// Disks of the definition that the version does not have.
 std::optional<Refusal> disks_gone(const View& view, const Kept& kept, const virt::Definition& definition) {
-  Machine as_it_was{kept.machine, {}, {}, {}, {}};
-  for (const auto& disk : kept.disks) {
-    as_it_was.disks.push_back(disk);
-    as_it_was.disks.back().volume.name = disk_dataset(view.root, kept.machine, disk.label);
-  }
   std::vector<std::string> gone;
-  for (const auto& disk : foreign_disks(view, as_it_was, definition)) {
+  for (const auto& disk : foreign_disks(view, as_it_was(view, kept), definition)) {
     gone.push_back(fmt::format("{}: {}", disk.target, disk.what));
   }
   if (gone.empty()) return std::nullopt;
@@ -100,6 +98,7 @@ Result plan_undo(const View& view, const UndoRequest& request, const RollbackFac
   const auto named = named_kept(view, machine->name, request.kept);
   if (const auto* refusal = std::get_if<Refusal>(&named)) return *refusal;
   const auto& kept = std::get<Kept>(named);
+  if (auto refusal = of_another(view, kept)) return *refusal;
   if (auto refusal = not_to_be_swapped(view, *machine, request.stop, facts)) return *refusal;
   if (auto refusal = foreign_in(view, kept)) return *refusal;
   if (auto refusal = hangs_on_another(view, kept)) return *refusal;
@@ -140,7 +139,7 @@ Result plan_undo(const View& view, const UndoRequest& request, const RollbackFac
 
   add_stop(plan, *machine, request.timeout);
   if (auto save = save_definition(*machine, facts.definitions)) plan.steps.push_back(*save);
-  add_aside(plan, view, machine->name, place, "rollback", fresh.now + request.keep_for, fresh.op);
+  add_aside(plan, view, machine->name, place, kRolledBack, fresh.now + request.keep_for, fresh.op);
   if (!promote.promotions.empty()) plan.steps.emplace_back(std::move(promote));
   plan.steps.insert(plan.steps.end(), renames.begin(), renames.end());
   // Not before it is at home: a host that starts in between would mount it over the present's.

@@ -8,6 +8,7 @@
 #include <unordered_map>
 
 #include "base/name.h"
+#include "plan/kept.h"
 #include "zfs/device.h"
 
 namespace kld::plan {
@@ -199,6 +200,14 @@ std::optional<Refusal> foreign_state(const Machine& machine, const std::vector<s
 }
 
 Refusal no_such_machine(const View& view, const std::string& name) {
+  const auto aside = all_kept_of(view, name);
+  if (!aside.empty() && aside.back().is_ghost() && find_domain(view, name) == nullptr) {
+    return {"set-aside",
+            fmt::format("machine '{}' was deleted and is set aside", name),
+            {fmt::format("as '{}'", aside.back().name)},
+            fmt::format("bring it back with 'kvm-snap {0} undo', or destroy it with 'kvm-snap {0} drop {1}'", name,
+                        aside.back().name)};
+  }
   if (find_domain(view, name) != nullptr) {
     return {"not-adopted",
             fmt::format("domain '{}' is not a machine of {} yet", name, view.root),

@@ -57,6 +57,11 @@ std::vector<std::string> folders(const std::string& root, const std::vector<zfs:
   return names;
 }
 
+bool names_machine(const std::vector<zfs::Dataset>& datasets, const std::string& machine) {
+  return std::any_of(datasets.begin(), datasets.end(),
+                     [&](const auto& dataset) { return dataset.property(zfs::property::machine) == machine; });
+}
+
 zfs::Listing list_root(const Root& root, const Look& wanted, std::vector<std::string>& listed,
                        const std::function<void()>& on_start) {
   auto listing = list_wanted(root, wanted, listed, on_start);
@@ -82,7 +87,11 @@ zfs::Listing list_root(const Root& root, const Look& wanted, std::vector<std::st
          "was another pool imported under this name? When it is right, correct root_guid in the configuration"});
   }
   auto parents = wanted.folders ? folders(root.dataset, datasets) : std::vector<std::string>();
-  if (wanted.shallow && wanted.kept) parents.push_back(root.dataset + "/.kept");
+  const auto kept = root.dataset + "/.kept";
+  const bool any_kept =
+      std::any_of(datasets.begin(), datasets.end(), [&](const auto& dataset) { return dataset.name == kept; });
+  const bool lost = !wanted.or_kept_of.empty() && !names_machine(datasets, wanted.or_kept_of);
+  if (wanted.shallow && any_kept && (wanted.kept || lost)) parents.push_back(kept);
   if (!parents.empty()) {
     auto deeper = zfs::list_below(parents);
     datasets.insert(datasets.end(), deeper.begin(), deeper.end());

@@ -32,6 +32,8 @@ struct Look {
   std::vector<std::string> machines = {};
   bool pending_disks = false;  ///< also the disks that domains will have when they start, by whatever name
   bool kept = false;           ///< with `shallow`: also what was set aside below `.kept`
+  /// With `shallow`: the same, should this machine not be there itself.
+  std::string or_kept_of = {};
   /// With `shallow`: also below filesystems that people made below the root, where they have put volumes.
   bool folders = false;
   virt::Details domains = virt::Details::all;

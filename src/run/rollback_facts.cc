@@ -30,9 +30,7 @@ plan::RollbackFacts facts_of(const Host& host, const plan::Machine& machine) {
   facts.block_jobs = host.block_jobs(machine);
   facts.holders = other_holders(machine);
   facts.properties = zfs::own_properties(names);
-  for (const auto& send : zfs::running_sends(names)) {
-    for (const auto& snapshot : send.snapshots) facts.sends.emplace_back(snapshot, zfs::to_string(send));
-  }
+  facts.sends = sends_of(names);
   return facts;
 }
 
@@ -42,6 +40,14 @@ void add_host(plan::RollbackFacts& facts, const Host& host, const plan::Machine&
 }
 
 }  // namespace
+
+std::vector<std::pair<std::string, std::string>> sends_of(const std::vector<std::string>& datasets) {
+  std::vector<std::pair<std::string, std::string>> sends;
+  for (const auto& send : zfs::running_sends(datasets)) {
+    for (const auto& snapshot : send.snapshots) sends.emplace_back(snapshot, zfs::to_string(send));
+  }
+  return sends;
+}
 
 std::vector<std::string> other_holders(const plan::Machine& machine) {
   std::vector<std::string> volumes;

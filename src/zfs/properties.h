@@ -25,6 +25,7 @@ inline constexpr char by[] = "com.kldload:by";
 inline constexpr char consistency[] = "com.kldload:consistency";
 inline constexpr char kept[] = "com.kldload:kept";
 inline constexpr char expires[] = "com.kldload:expires";
+inline constexpr char autostart[] = "com.kldload:autostart";
 inline constexpr char replica_of[] = "com.kldload:replica-of";
 inline constexpr char keep[] = "com.kldload:keep";
 inline constexpr char freeze[] = "com.kldload:freeze";
