@@ -42,7 +42,8 @@ cli::Proposal removal(const run::Host& host, const plan::Expiry& one) {
   cli::Proposal proposal;
   if (still == all.end() || !still->goes) {
     const bool gone = still == all.end();
-    proposal.result = gone ? Refusal{"gone", "it is not set aside any more", {}, ""} : Refusal{"stays", still->why, {}, ""};
+    proposal.result =
+        gone ? Refusal{"gone", "it is not set aside any more", {}, ""} : Refusal{"stays", still->why, {}, ""};
     return proposal;
   }
   const plan::DropRequest request{one.kept.machine, one.kept.name};

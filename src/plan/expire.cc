@@ -36,8 +36,8 @@ std::string not_due(const Kept& kept, const ExpireFacts& facts, UnixTime now, bo
   const auto lived = groups * facts.clock->seconds;
   if (lived >= static_cast<std::uint64_t>(lifetime) / kShareToLiveThrough) return {};
   return fmt::format(
-      "expired at {}, but its pool has been in use for about {} of {} since: was the clock set, or the host off?", expires,
-      format_age(static_cast<UnixTime>(lived)), format_age(lifetime));
+      "expired at {}, but its pool has been in use for about {} of {} since: was the clock set, or the host off?",
+      expires, format_age(static_cast<UnixTime>(lived)), format_age(lifetime));
 }
 
 /// What depends on it now, though `gone` is gone; empty: nothing.

@@ -40,9 +40,9 @@ struct Expiry {
 /// |---|---|
 /// | a rollback or a deletion set it aside | what a migration or a divergence did is decided elsewhere |
 /// | its `expires` is a UTC time that has passed | `never`, none, and what is no time keep it |
-/// | the pool has lived through half of its time, as its transaction groups count it | a clock that jumped would take all at once; nothing counts while the host is off |
-/// | nothing outside of what goes was cloned from it, nothing holds or sends a snapshot of it | |
-/// | of a deleted machine, no older version is set aside any more | see plan_drop |
+/// | the pool has lived through half of its time, as its transaction groups count it | a clock that jumped would take
+/// all at once; nothing counts while the host is off | | nothing outside of what goes was cloned from it, nothing holds
+/// or sends a snapshot of it | | | of a deleted machine, no older version is set aside any more | see plan_drop |
 std::vector<Expiry> expired(const View& view, const ExpireFacts& facts, UnixTime now);
 
 }  // namespace kld::plan

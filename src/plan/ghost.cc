@@ -82,16 +82,20 @@ std::vector<std::string> describe_ghosts(const View& view, const DeleteRequest& 
   for (const auto& name : request.machines) {
     const auto machine = find_machine(view, name);
     if (!machine) continue;
-    lines.push_back(
-        fmt::format("machine '{}' ({})", name, machine->domain ? virt::to_string(machine->domain->state) : "no domain"));
+    lines.push_back(fmt::format("machine '{}' ({})", name,
+                                machine->domain ? virt::to_string(machine->domain->state) : "no domain"));
     for (const auto& dataset : machine->datasets()) {
       lines.push_back(fmt::format("  {} ({})", dataset.name, format_size(dataset.used)));
     }
     const auto clones = clones_of(view, *machine, request, facts);
-    std::string until = request.keep_for > 0 ? fmt::format("{}", format_utc(expires_at(request, now))) : "";
-    if (!clones.empty()) until += fmt::format("{}{} are gone", until.empty() ? "" : " and ", fmt::join(clones, ", "));
-    lines.push_back(until.empty() ? "  until the timer runs: nothing was cloned from it"
-                                  : fmt::format("  until {}", until));
+    const auto until = request.keep_for > 0 ? "until " + format_utc(expires_at(request, now)) : std::string();
+    if (!clones.empty()) {
+      lines.push_back(fmt::format("  kept {}{}until its clones are gone: {}", until, until.empty() ? "" : ", and ",
+                                  fmt::join(clones, ", ")));
+    } else {
+      lines.push_back(until.empty() ? "  kept until the timer runs next: nothing was cloned from it"
+                                    : "  kept " + until);
+    }
     for (const auto& disk : foreign_disks_of(view, *machine, facts)) {
       lines.push_back(fmt::format("  but not {} ({}), which is none of its zvols", disk.what, disk.target));
     }

@@ -42,8 +42,8 @@ std::vector<Kept> all_kept(const View& view) {
   std::vector<Kept> all;
   for (const auto& dataset : view.datasets) {
     const auto machine = dataset.property(zfs::property::machine);
-    const bool is_container = dataset.kind == zfs::Kind::filesystem && !machine.empty() &&
-                              zfs::parent_of(dataset.name) == kept_root(view);
+    const bool is_container =
+        dataset.kind == zfs::Kind::filesystem && !machine.empty() && zfs::parent_of(dataset.name) == kept_root(view);
     if (!is_container) continue;
     all.push_back(
         {zfs::last_component(dataset.name), machine, dataset.property(zfs::property::kept), dataset, {}, {}, {}});

@@ -66,7 +66,8 @@ struct Row {
 using Listing = std::variant<std::vector<Row>, Refusal>;
 
 /// All that an operator would look for below the root: machines, domains never adopted, volumes without domain,
-/// replicas; of what is set aside, in a tree, the deleted machines that others of it were cloned from. Throws UsageError for a column that does not exist.
+/// replicas; of what is set aside, in a tree, the deleted machines that others of it were cloned from. Throws
+/// UsageError for a column that does not exist.
 Listing list_machines(const View& view, const ListRequest& request);
 
 /// By this column, as ListRequest::sort has it; equal rows by their names.

@@ -41,7 +41,8 @@ std::optional<Refusal> known_already(const Kept& kept, const virt::Definition& d
   std::vector<std::string> evidence;
   for (const auto& [name, xml] : facts.others) {
     const auto other = virt::Definition::parse(xml);
-    if (other.uuid() == definition.uuid()) evidence.push_back(fmt::format("domain '{}' has its UUID, {}", name, other.uuid()));
+    if (other.uuid() == definition.uuid())
+      evidence.push_back(fmt::format("domain '{}' has its UUID, {}", name, other.uuid()));
     for (const auto& nic : definition.interfaces()) {
       const auto theirs = other.interfaces();
       const bool equal = !nic.mac.empty() && std::any_of(theirs.begin(), theirs.end(),
@@ -102,8 +103,8 @@ Result plan_revive(const View& view, const ReviveRequest& request, const ReviveF
     return Refusal{"not-whole",
                    fmt::format("'{}' holds no definition", kept.name),
                    {},
-                   fmt::format("rename its datasets back below {}, then take it in: zfs rename, kvm-adopt {}", view.root,
-                               kept.machine)};
+                   fmt::format("rename its datasets back below {}, then take it in: zfs rename, kvm-adopt {}",
+                               view.root, kept.machine)};
   }
   auto definition = virt::Definition::parse(facts.definition);
   definition.set_name(kept.machine);

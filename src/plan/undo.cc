@@ -5,8 +5,8 @@
 #include <set>
 
 #include "plan/limits.h"
-#include "plan/rollback.h"
 #include "plan/revive.h"
+#include "plan/rollback.h"
 #include "plan/rollback_refusals.h"
 #include "plan/swap.h"
 #include "plan/whole.h"
@@ -22,10 +22,11 @@ bool is_one_of(const std::vector<zfs::Dataset>& datasets, const std::string& nam
 std::optional<Refusal> of_another(const View& view, const Kept& kept) {
   const auto own = kept_of(view, kept.machine);
   if (std::any_of(own.begin(), own.end(), [&](const Kept& one) { return one.name == kept.name; })) return std::nullopt;
-  return Refusal{"name-taken",
-                 fmt::format("'{}' is of a deleted machine, and the name '{}' is another's now", kept.name, kept.machine),
-                 {},
-                 fmt::format("give '{}' another name, or delete it, first", kept.machine)};
+  return Refusal{
+      "name-taken",
+      fmt::format("'{}' is of a deleted machine, and the name '{}' is another's now", kept.name, kept.machine),
+      {},
+      fmt::format("give '{}' another name, or delete it, first", kept.machine)};
 }
 
 /// Parts of the version that hang on another one that is set aside: its history went there.

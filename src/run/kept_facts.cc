@@ -21,7 +21,8 @@ std::vector<std::string> names_of(const std::vector<zfs::Dataset>& datasets) {
 }
 
 /// Devices and files outside of the layout that its disks lie on, and that are gone.
-std::vector<std::string> gone_disks(const plan::View& view, const plan::Kept& kept, const virt::Definition& definition) {
+std::vector<std::string> gone_disks(const plan::View& view, const plan::Kept& kept,
+                                    const virt::Definition& definition) {
   std::vector<std::string> gone;
   std::error_code none;
   for (const auto& disk : plan::foreign_disks(view, plan::as_it_was(view, kept), definition)) {

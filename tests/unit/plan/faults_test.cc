@@ -12,6 +12,8 @@
 #include "plan/clone.h"
 #include "plan/create.h"
 #include "plan/delete.h"
+#include "plan/ghost.h"
+#include "plan/revive.h"
 #include "plan/prune.h"
 #include "plan/rollback.h"
 #include "plan/snapshot.h"
@@ -311,6 +313,25 @@ void without_data(Rollback& one) {
   }
 }
 
+/// The datasets that a fake host has by now, in a view of it.
+View view_of(const FakeHost& host, const View& earlier) {
+  View view = earlier;
+  view.datasets.clear();
+  for (const auto& [name, fake] : host.datasets) {
+    zfs::Dataset dataset = fake.filesystem ? test::filesystem(name) : test::volume(name);
+    dataset.guid = fake.guid;
+    dataset.origin = fake.origin;
+    dataset.user = fake.properties;
+    dataset.mountpoint = fake.mountpoint;
+    dataset.mounted =
+        !fake.mountpoint.empty() && host.mounts.contains(fake.mountpoint) && host.mounts.at(fake.mountpoint) == name;
+    dataset.can_mount = !name.ends_with("/.state") || name.find(".kept") != name.npos;
+    if (name == "rpool/vms/.state") dataset.mountpoint = kStateDirectory;
+    view.datasets.push_back(dataset);
+  }
+  return view;
+}
+
 /// The host as a rollback leaves it, as a view and as a fake host.
 Scene undo_scene(virt::State state, bool only_disks) {
   Rollback first(state);
@@ -321,22 +342,7 @@ Scene undo_scene(virt::State state, bool only_disks) {
     FakeRunner runner(before);
     for (const auto& step : done.plan.steps) runner.run(step);
   }
-  View view = first.host.view;
-  view.datasets.clear();
-  const auto kind = [](const FakeDataset& fake) { return fake.filesystem ? zfs::Kind::filesystem : zfs::Kind::volume; };
-  for (const auto& [name, fake] : before.datasets) {
-    zfs::Dataset dataset = fake.filesystem ? test::filesystem(name) : test::volume(name);
-    dataset.kind = kind(fake);
-    dataset.guid = fake.guid;
-    dataset.origin = fake.origin;
-    dataset.user = fake.properties;
-    dataset.mountpoint = fake.mountpoint;
-    dataset.mounted = !fake.mountpoint.empty() && before.mounts.contains(fake.mountpoint) &&
-                      before.mounts.at(fake.mountpoint) == name;
-    dataset.can_mount = !name.ends_with("/.state") || name.find(".kept") != name.npos;
-    if (name == "rpool/vms/.state") dataset.mountpoint = kStateDirectory;
-    view.datasets.push_back(dataset);
-  }
+  const View view = view_of(before, first.host.view);
   RollbackFacts facts;
   for (const auto& [name, fake] : before.snapshots) {
     auto snapshot = test::snapshot(name, fake.createtxg);
@@ -347,8 +353,54 @@ Scene undo_scene(virt::State state, bool only_disks) {
   facts.definitions = {domain.xml, true, domain.xml};
   facts.past_definition = test::definition(first.host, "web");
   facts.host.interfaces = {"br0"};
-  for (auto& info : view.domains) info.state = state;
-  return scene(std::move(before), plan_undo(view, {"web", {}, true, 60, kKeptFor}, facts, test::fresh_again()));
+  View as_it_runs = view;
+  for (auto& info : as_it_runs.domains) info.state = state;
+  return scene(std::move(before), plan_undo(as_it_runs, {"web", {}, true, 60, kKeptFor}, facts, test::fresh_again()));
+}
+
+/// golden with a clone; `request` says who is set aside.
+struct Ghost {
+  Host host;
+  DeleteFacts facts;
+  GhostFacts more;
+  FakeHost before;
+
+  explicit Ghost(virt::State state) {
+    host.machine("golden", {.state = state, .labels = {"data"}});
+    host.clone("golden", "clone-2026-04-04T12:00:00Z", "web");
+    host.domain_of("golden").autostart = true;
+    host.domain_of("web").has_managed_save = state != virt::State::shut_off;
+    before = with_files(host);
+    facts.snapshots = host.snapshots("golden", "clone-2026-04-04T12:00:00Z", 200, "clone", {"web"});
+    before.add(facts.snapshots);
+    facts.origins = host.view.datasets;
+    for (const auto& name : {"golden", "web"}) {
+      facts.definitions[name] = test::definition(host, name);
+      more.definitions[name] = {facts.definitions[name], true, "<old/>"};
+      before.file(definition_path(name)) = "<old/>";
+    }
+  }
+  Scene set_aside(const DeleteRequest& request) const {
+    return scene(before, plan_ghost(host.view, request, facts, more, test::fresh()));
+  }
+};
+
+/// golden, deleted and set aside, comes back; `web` is cloned from it.
+Scene revive_scene() {
+  const Ghost ghost(virt::State::shut_off);
+  const auto done = ghost.set_aside({{"golden"}, false, false, true});
+  FakeHost before = done.before;
+  {
+    FakeRunner runner(before);
+    for (const auto& step : done.plan.steps) runner.run(step);
+  }
+  View view = view_of(before, ghost.host.view);
+  std::erase_if(view.domains, [](const auto& domain) { return domain.name == "golden"; });
+  ReviveFacts facts;
+  facts.definition = ghost.facts.definitions.at("golden");
+  facts.autostart = true;
+  facts.host.interfaces = {"br0"};
+  return scene(std::move(before), plan_revive(view, {"golden", {}}, facts, test::fresh_again()));
 }
 
 std::vector<Case> cases() {
@@ -403,6 +455,15 @@ std::vector<Case> cases() {
       {"Undo", [=] { return undo_scene(off, false); }},
       {"UndoOfWhatRuns", [] { return undo_scene(virt::State::running, false); }},
       {"UndoOfDisks", [=] { return undo_scene(off, true); }},
+      {"Ghost",
+       [=] {
+         return Ghost(off).set_aside({{"golden"}, false, false, true});
+       }},
+      {"GhostOfTwo",
+       [] {
+         return Ghost(virt::State::running).set_aside({{"golden", "web"}, true, true, true, 60});
+       }},
+      {"Revive", [] { return revive_scene(); }},
   };
 }
 

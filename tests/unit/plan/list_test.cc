@@ -253,10 +253,11 @@ TEST(ListJson, HasEveryKeyInEveryObject) {
   ASSERT_EQ(json.size(), rows_of(crowd()).size());
   std::set<std::string> keys;
   for (const auto& [key, value] : json[0].items()) keys.insert(key);
-  EXPECT_EQ(keys, (std::set<std::string>{
-                      "adopted",      "autostart", "disks", "domain_state", "golden", "interrupted", "locked",
-                      "memory_bytes", "missing",   "name",  "origin",       "paths",  "ratio",       "referenced_bytes",
-                      "replica_of",   "snapshots", "state", "used_bytes",   "uuid",   "vcpus"}));
+  EXPECT_EQ(keys, (std::set<std::string>{"adopted",     "autostart", "disks",  "domain_state", "golden",
+                                         "interrupted", "kept",      "locked", "memory_bytes", "missing",
+                                         "name",        "origin",    "paths",  "ratio",        "referenced_bytes",
+                                         "replica_of",  "snapshots", "state",  "used_bytes",   "uuid",
+                                         "vcpus"}));
   for (const auto& entry : json) EXPECT_EQ(entry.size(), keys.size()) << entry;
 }
 

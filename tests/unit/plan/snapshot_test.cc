@@ -235,8 +235,9 @@ TEST(PlanSnapshotDelete, RefusesClonesHoldsAndStrangers) {
   const auto result = plan_snapshot_delete(host.view, "golden", "s", snapshots, fresh());
   EXPECT_EQ(kind_of(result), "dependent-clones");
   EXPECT_EQ(std::get<Refusal>(result).evidence,
-            (std::vector<std::string>{"rpool/vms/web was cloned from it", "rpool/vms/.state/web was cloned from it",
-                                      "rpool/vms/.state/web/tpm was cloned from it"}));
+            (std::vector<std::string>{"rpool/vms/web, machine 'web', was cloned from it",
+                                      "rpool/vms/.state/web, machine 'web', was cloned from it",
+                                      "rpool/vms/.state/web/tpm, machine 'web', was cloned from it"}));
   snapshots = host.snapshots("golden", "s", 200);
   snapshots[1].holds = 1;
   EXPECT_EQ(kind_of(plan_snapshot_delete(host.view, "golden", "s", snapshots, fresh())), "held");
