@@ -47,7 +47,7 @@ cli::Proposal removal(const run::Host& host, const plan::Expiry& one) {
     return proposal;
   }
   const plan::DropRequest request{one.kept.machine, one.kept.name};
-  proposal.result = plan::plan_drop(host.view(), request, {facts.snapshots, facts.origins}, run::fresh());
+  proposal.result = plan::plan_drop(host.view(), request, {facts.snapshots, facts.origins, {}}, run::fresh());
   proposal.report = [one](const run::Host&) { return fmt::format("{}: removed\n", one.kept.name); };
   proposal.report_json = [one](const run::Host&) {
     return nlohmann::json{{"name", one.kept.name}, {"machine", one.kept.machine}, {"result", "removed"}, {"why", ""}};

@@ -13,6 +13,7 @@
 #include "run/kept_facts.h"
 #include "run/rollback_facts.h"
 #include "zfs/dataset.h"
+#include "zfs/device.h"
 
 namespace kld::cmd {
 namespace {
@@ -129,6 +130,7 @@ void drop(cli::Context& context, const std::string& machine, const std::string& 
         proposal.question.push_back(fmt::format("  {} ({})", dataset.name, format_size(dataset.used)));
       }
       facts.snapshots = zfs::list_snapshots(datasets, false);
+      for (const auto& holder : zfs::holders(datasets)) facts.holders.push_back(zfs::to_string(holder));
       facts.origins = zfs::list_origins(zfs::pool_of(host.view().root));
     }
     proposal.result = plan::plan_drop(host.view(), {machine, name}, facts, run::fresh());

@@ -49,6 +49,10 @@ Result plan_drop(const View& view, const DropRequest& request, const DropFacts& 
     return Refusal{"dependent-clones", fmt::format("'{}' has clones", kept.name), std::move(clones),
                    "delete or drop those first"};
   }
+  if (!facts.holders.empty()) {
+    return Refusal{"in-use", fmt::format("a disk of '{}' is open", kept.name), facts.holders,
+                   "end that program, or wait until it is done"};
+  }
   DestroySnapshots snapshots;
   for (const auto& snapshot : facts.snapshots) {
     if (!goes(snapshot.dataset())) continue;

@@ -54,6 +54,9 @@ std::string in_use(const View& view, const Kept& kept, const ExpireFacts& facts,
   for (const auto& [snapshot, words] : facts.sends) {
     if (own.contains(zfs::dataset_of(snapshot))) return words;
   }
+  for (const auto& [volume, words] : facts.holders) {
+    if (own.contains(volume)) return words;
+  }
   if (!kept.is_ghost()) return {};
   for (const auto& older : kept_before(view, kept)) {
     if (!gone.contains(older.container.name)) return fmt::format("its older version '{}' is set aside", older.name);

@@ -22,6 +22,7 @@ struct ExpireFacts {
   std::vector<zfs::Dataset> origins;           ///< name and origin of everything in the pool
   /// Sends that run of the versions' snapshots: the snapshot, and who sends it where.
   std::vector<std::pair<std::string, std::string>> sends = {};
+  std::map<std::string, std::string> holders = {};  ///< who has a disk of a version open; by volume
   /// What the pool has lived through, by which a clock that jumped is known. nullopt: it cannot be told.
   std::optional<zfs::TxgClock> clock = {};
 };
@@ -34,15 +35,17 @@ struct Expiry {
 };
 
 /// Of everything that is set aside whether it goes: first those that do, each behind what must go before it; then those
-/// that stay, oldest first.
+/// that stay, oldest first. One goes when
 ///
-/// | it goes when | because |
+/// | all of this is so | because |
 /// |---|---|
-/// | a rollback or a deletion set it aside | what a migration or a divergence did is decided elsewhere |
+/// | a rollback or a deletion set it aside | what else did decides itself when it goes |
 /// | its `expires` is a UTC time that has passed | `never`, none, and what is no time keep it |
-/// | the pool has lived through half of its time, as its transaction groups count it | a clock that jumped would take
-/// all at once; nothing counts while the host is off | | nothing outside of what goes was cloned from it, nothing holds
-/// or sends a snapshot of it | | | of a deleted machine, no older version is set aside any more | see plan_drop |
+/// | its pool has lived through half of its time | a clock that jumped would take all of them at once |
+/// | nothing but what goes was cloned from it, no snapshot of it is held or sent, no disk of it open | |
+/// | of a deleted machine, no older version is set aside | see plan_drop |
+///
+/// A pool counts its time in transaction groups, while it is imported: nothing counts while the host is off.
 std::vector<Expiry> expired(const View& view, const ExpireFacts& facts, UnixTime now);
 
 }  // namespace kld::plan

@@ -9,6 +9,7 @@
 #include "plan/whole.h"
 #include "run/rollback_facts.h"
 #include "zfs/dataset.h"
+#include "zfs/device.h"
 #include "zfs/mount.h"
 
 namespace kld::run {
@@ -75,10 +76,12 @@ plan::ExpireFacts expire_facts(const Host& host) {
   plan::ExpireFacts facts;
   std::vector<std::string> containers;
   std::vector<std::string> datasets;
+  std::vector<std::string> volumes;
   for (const auto& kept : plan::all_kept(host.view())) {
     containers.push_back(kept.container.name);
     facts.created[kept.container.name] = zfs::creation_time(kept.container.name);
     for (const auto& dataset : kept.datasets()) datasets.push_back(dataset.name);
+    for (const auto& disk : kept.disks) volumes.push_back(disk.volume.name);
   }
   if (containers.empty()) return facts;
   for (auto& [name, value] : zfs::local_property(zfs::property::expires, containers)) facts.expires[name] = value;
@@ -86,6 +89,7 @@ plan::ExpireFacts expire_facts(const Host& host) {
   facts.snapshots = zfs::list_snapshots(datasets, false);
   facts.origins = zfs::list_origins(pool);
   facts.sends = sends_of(datasets);
+  for (const auto& holder : zfs::holders(volumes)) facts.holders[holder.volume] = zfs::to_string(holder);
   facts.clock = zfs::txg_clock(pool);
   return facts;
 }

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "zfs/parse.h"
+#include "zfs/txg.h"
 
 namespace {
 
@@ -29,6 +30,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       if (!parent.empty() && !kld::zfs::is_below(dataset.name, parent)) std::abort();
     }
   });
+  try_parse([&] { kld::zfs::newest_txg(text); });
   try_parse([&] {
     const auto listing = kld::zfs::parse_listing(text);
     for (const auto& dataset : listing.datasets) kld::zfs::last_component(dataset.name);

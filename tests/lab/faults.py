@@ -141,6 +141,16 @@ def _is_pruned(host):
     assert len(host.snapshots("pruned")) == len(host.snapshots(".state/pruned")) == 2
 
 
+def _is_ghost(host):
+    (kept,) = host.run("kvm-snap", "leaver", "kept", "--json").json
+    assert kept["reason"] == "ghost" and "leaver" not in host.kvm_list() and "leaver" not in host.domains()
+
+
+def _is_revived(host):
+    are_machines("ghost")(host)
+    assert host.run("kvm-snap", "ghost", "kept", "--json").json == []
+
+
 def named(*commands):
     return {command.name: command for command in commands}
 
@@ -165,6 +175,10 @@ COMMANDS = named(
     Command("undo", ["kvm-snap", "undone", "undo"], changes=10,
             take_back=lambda host: host.run("kvm-snap", "-q", "undone", "undo"), whole=_is_back("undone", "now"), anew=True),
     Command("prune", ["kvm-snapshot", "pruned", "--prune"], take_back=_make_old, whole=_is_pruned, anew=True),
+    Command("ghost", ["kvm-delete", "leaver", "--ghost", "--yes"], changes=4,
+            take_back=lambda host: host.run("kvm-snap", "-q", "leaver", "undo"), whole=_is_ghost, anew=True),
+    Command("undo of a ghost", ["kvm-snap", "ghost", "undo"], changes=3,
+            take_back=lambda host: host.run("kvm-delete", "-q", "ghost", "--ghost", "--yes"), whole=_is_revived, anew=True),
 )
 
 # A host that starts anew would start this one before anything was recovered, and swtpm would change its TPM.
@@ -183,6 +197,9 @@ def prepare(host):
     host.run("kvm-snap", "-q", "undone", "rollback", "then")
     host.create("pruned", "-q")
     _make_old(host)
+    for name in ("leaver", "ghost"):
+        host.create(name, "-q", tpm=True)
+    host.run("kvm-delete", "-q", "ghost", "--ghost", "--yes")
     _make_legacy(host)
     # The first snapshot of a machine saves its definition as libvirt words it, and that changes when it starts again.
     host.sh("systemctl restart libvirtd")

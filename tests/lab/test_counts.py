@@ -233,6 +233,11 @@ COMMANDS = [
     ("kvm-snapshot", ["kvm-snapshot", "-q"]),
     ("kvm-snapshot --explain", ["kvm-snapshot", "--explain"]),
     ("kvm-delete", ["kvm-delete", "-q", "counted", "counted-2", "counted-3", "--yes"]),
+    ("kvm-delete --ghost", ["kvm-delete", "-q", "leaves", "--ghost", "--yes"]),
+    ("kvm-list", ["kvm-list", "--tree"]),
+    ("kvm-snap VM undo", ["kvm-snap", "-q", "leaves", "undo"]),
+    ("kvm-delete --ghost", ["kvm-delete", "-q", "leaves", "--ghost", "--yes"]),
+    ("kld expire", ["kld", "expire", "-q"]),
     ("kvm-adopt NAME", ["kvm-adopt", "-q", "taken-in", "--yes"]),
     ("kvm-delete", ["kvm-delete", "-q", "taken-in", "--yes"]),
 ]
@@ -241,6 +246,7 @@ COMMANDS = [
 def test_every_command_starts_only_what_is_documented(host):
     host.sh("truncate -s 8M /root/counted.raw; zfs create -s -V 8M vmpool/vms/by-hand; udevadm settle")
     host.define("taken-in", "/dev/zvol/vmpool/vms/by-hand")
+    host.create("leaves", "-q", tpm=True)
     for command, argv in COMMANDS:
         started = programs(processes(host, *argv))
         assert started, f"{argv}: strace saw nothing"

@@ -101,6 +101,9 @@ TEST(Expired, WhatSomethingHangsOnStays) {
   auto sent = one(kGhost, kPast);
   sent.facts.sends = {{Aside::container("web-1") + "/web@s", "zfs send of it (pid 7)"}};
   EXPECT_EQ(sent.why(), "zfs send of it (pid 7)");
+  auto open = one(kGhost, kPast);
+  open.facts.holders[Aside::container("web-1") + "/web"] = "dd (pid 7) has it open";
+  EXPECT_EQ(open.why(), "dd (pid 7) has it open");
 }
 
 // As when the battery of the clock was empty, or NTP found a wrong server.

@@ -302,7 +302,7 @@ TEST(Kept, ItsMachineIsInItsName) {
 TEST(PlanDrop, OfADeletedMachineWaitsForItsOlderVersions) {
   SameName one;
   std::erase_if(one.host.view.domains, [](const auto& d) { return d.name == "golden"; });
-  const DropFacts facts{{}, one.host.view.datasets};
+  const DropFacts facts{{}, one.host.view.datasets, {}};
   const auto drop = [&](const std::string& kept) { return plan_drop(one.host.view, {"golden", kept}, facts, fresh()); };
   auto result = drop("golden-2026-04-04T14:35:00Z");
   ASSERT_EQ(kind_of(result), "kept-earlier") << test::to_text(result);

@@ -287,11 +287,14 @@ TEST(PlanUndo, AVersionThatLostADiskIsRefused) {
 TEST(PlanDrop, DestroysOneVersion) {
   Undo one;
   const DropRequest request{"web", "2026-04-04T14:35:00Z"};
-  DropFacts facts{one.facts.snapshots, one.host.view.datasets};
+  DropFacts facts{one.facts.snapshots, one.host.view.datasets, {}};
   expect_golden("plan/drop.txt", test::to_text(plan_drop(one.host.view, request, facts, fresh())));
   facts.snapshots.back().holds = 1;
   EXPECT_EQ(kind_of(plan_drop(one.host.view, request, facts, fresh())), "held");
   facts.snapshots.back().holds = 0;
+  facts.holders = {"dd (pid 7) has it open"};
+  EXPECT_EQ(kind_of(plan_drop(one.host.view, request, facts, fresh())), "in-use");
+  facts.holders.clear();
   facts.origins.push_back(test::volume("rpool/vms/late"));
   facts.origins.back().origin = std::string(Undo::kAside) + "/web@later";
   const auto result = plan_drop(one.host.view, request, facts, fresh());
