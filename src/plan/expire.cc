@@ -29,7 +29,8 @@ std::string not_due(const Kept& kept, const ExpireFacts& facts, UnixTime now, bo
   if (!time) return fmt::format("expires at '{}', which is no UTC time", expires);
   if (now < *time) return fmt::format("until {}", expires);
   const auto created = facts.created.find(kept.container.name);
-  const UnixTime lifetime = created == facts.created.end() ? 0 : *time - created->second;
+  if (created == facts.created.end()) return "when it was set aside is not known";
+  const UnixTime lifetime = *time - created->second;
   if (lifetime <= 0) return {};
   if (!facts.clock) return "whether the clock is right cannot be told: the pool's transaction groups are not known";
   const auto groups = facts.clock->txg - std::min(facts.clock->txg, kept.container.createtxg);

@@ -79,12 +79,12 @@ plan::ExpireFacts expire_facts(const Host& host) {
   std::vector<std::string> volumes;
   for (const auto& kept : plan::all_kept(host.view())) {
     containers.push_back(kept.container.name);
-    facts.created[kept.container.name] = zfs::creation_time(kept.container.name);
     for (const auto& dataset : kept.datasets()) datasets.push_back(dataset.name);
     for (const auto& disk : kept.disks) volumes.push_back(disk.volume.name);
   }
   if (containers.empty()) return facts;
   for (auto& [name, value] : zfs::local_property(zfs::property::expires, containers)) facts.expires[name] = value;
+  facts.created = zfs::creation_times(containers);
   const auto pool = zfs::pool_of(host.view().root);
   facts.snapshots = zfs::list_snapshots(datasets, false);
   facts.origins = zfs::list_origins(pool);

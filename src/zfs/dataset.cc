@@ -243,6 +243,19 @@ UnixTime creation_time(const std::string& name) {
   fail(fmt::format("cannot look at '{}'", name), result);
 }
 
+std::map<std::string, UnixTime> creation_times(const std::vector<std::string>& names) {
+  if (names.empty()) return {};
+  Argv argv = {"zfs", "get", "-Hp", "-o", "name,value", "creation"};
+  argv.insert(argv.end(), names.begin(), names.end());
+  const auto result = run_process(argv);
+  if (result.status != 0 && !is_missing(result)) fail("cannot read times", result);
+  std::map<std::string, UnixTime> times;
+  for_each_line(result.out, 2, [&](const std::vector<std::string_view>& field) {
+    times[std::string(field[0])] = static_cast<UnixTime>(parse_number(field[1]));
+  });
+  return times;
+}
+
 std::vector<std::pair<std::string, std::string>> local_property(const std::string& property,
                                                                 const std::vector<std::string>& names) {
   if (names.empty()) return {};

@@ -117,6 +117,8 @@ std::map<std::string, Properties> own_properties(const std::vector<std::string>&
 std::vector<std::string> list_bookmarks(const std::vector<std::string>& datasets);
 /// When a dataset was made; 0 when there is none.
 UnixTime creation_time(const std::string& name);
+/// The same of several, in one call; those that do not exist are left out.
+std::map<std::string, UnixTime> creation_times(const std::vector<std::string>& names);
 /// Local value of a property of datasets or snapshots: name, value; those that do not exist or have none are left out.
 std::vector<std::pair<std::string, std::string>> local_property(const std::string& property,
                                                                 const std::vector<std::string>& names);

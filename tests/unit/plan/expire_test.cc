@@ -122,6 +122,9 @@ TEST(Expired, AClockThatJumpedTakesNothing) {
   EXPECT_NE(aside.why(), "goes");
   aside.facts.clock = {};
   EXPECT_NE(aside.why().find("cannot be told"), std::string::npos);
+  const auto created = aside.facts.created;
+  aside.facts.created.clear();
+  EXPECT_EQ(aside.why(), "when it was set aside is not known");
   // What was to go at once, or was set to expire by hand, has no time to live through.
   aside.facts.created[container] = kNow - kDay;
   EXPECT_EQ(aside.why(), "goes");
