@@ -2,7 +2,6 @@
 #include "cmd/expire.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <ctime>
@@ -17,7 +16,7 @@
 namespace kld::cmd {
 namespace {
 
-const run::Look kWanted{.shallow = true, .kept = true, .domains = virt::Details::none};
+run::Look wanted_look() { return {.shallow = true, .kept = true, .domains = virt::Details::none}; }
 
 UnixTime now() { return static_cast<UnixTime>(std::time(nullptr)); }
 
@@ -58,7 +57,7 @@ cli::Proposal removal(const run::Host& host, const plan::Expiry& one) {
 /// False when it could not be removed.
 bool remove_one(cli::Context& context, plan::Expiry& one) {
   try {
-    context.dispose({{one.kept.machine, run::Lock::exclusive}}, kWanted,
+    context.dispose({{one.kept.machine, run::Lock::exclusive}}, wanted_look(),
                     [&](const run::Host& host) { return removal(host, one); });
     return true;
   } catch (const Interrupted&) {
@@ -82,13 +81,7 @@ void run_expire(cli::Context& context) {
   context.begin_array();
   const auto failed = expire_kept(context);
   context.finish_array();
-  if (failed.empty()) return;
-  const Exit exit = context.outcome.value_or(Exit::failed);
-  context.outcome = exit;
-  if (context.common.json) return;
-  Error error(fmt::format("not removed: {}", fmt::join(failed, ", ")), "each warning above says why", exit);
-  error.set_undone(false);
-  throw error;
+  if (!failed.empty() && !context.outcome) context.outcome = Exit::failed;
 }
 
 }  // namespace
@@ -97,7 +90,7 @@ std::vector<std::string> expire_kept(cli::Context& context) {
   cli::Context::require_root();
   run::catch_signals();
   std::vector<std::string> failed;
-  const auto host = context.look(kWanted);
+  const auto host = context.look(wanted_look());
   for (auto& one : plan::expired(host.view(), run::expire_facts(host), now())) {
     if (run::interrupted()) throw Interrupted();
     if (!one.goes || context.common.dry_run) {

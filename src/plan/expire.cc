@@ -45,10 +45,17 @@ std::string not_due(const Kept& kept, const ExpireFacts& facts, UnixTime now, bo
 std::string in_use(const View& view, const Kept& kept, const ExpireFacts& facts, const std::set<std::string>& gone) {
   std::set<std::string> own;
   for (const auto& doomed : doomed_with(kept)) own.insert(doomed.name);
+  const zfs::Dataset* clone = nullptr;
   for (const auto& dataset : facts.origins) {
-    if (own.contains(zfs::dataset_of(dataset.origin)) && !own.contains(dataset.name) && !gone.contains(dataset.name))
-      return fmt::format("{}{} was cloned from it", dataset.name, owner_in_words(view, dataset.name));
+    const auto origin = zfs::dataset_of(dataset.origin);
+    if (!own.contains(origin) || own.contains(dataset.name) || gone.contains(dataset.name)) continue;
+    // A disk says more than the state that came with it.
+    const bool is_disk = std::any_of(kept.disks.begin(), kept.disks.end(),
+                                     [&](const MachineDisk& disk) { return disk.volume.name == origin; });
+    if (clone == nullptr || is_disk) clone = &dataset;
+    if (is_disk) break;
   }
+  if (clone != nullptr) return fmt::format("{}{} was cloned from it", clone->name, owner_in_words(view, clone->name));
   for (const auto& snapshot : facts.snapshots) {
     if (snapshot.holds > 0 && own.contains(snapshot.dataset())) return fmt::format("{} is held", snapshot.name);
   }

@@ -87,6 +87,8 @@ std::vector<std::string> describe_ghosts(const View& view, const DeleteRequest& 
     for (const auto& dataset : machine->datasets()) {
       lines.push_back(fmt::format("  {} ({})", dataset.name, format_size(dataset.used)));
     }
+    if (machine->domain && machine->domain->has_managed_save)
+      lines.emplace_back("  but not its managed save image, which goes for good");
     const auto clones = clones_of(view, *machine, request, facts);
     const auto until = request.keep_for > 0 ? "until " + format_utc(expires_at(request, now)) : std::string();
     if (!clones.empty()) {

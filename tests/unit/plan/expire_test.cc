@@ -92,6 +92,7 @@ TEST(Expired, WhatIsNoTimeIsToldAndStays) {
 
 TEST(Expired, WhatSomethingHangsOnStays) {
   auto cloned = one(kGhost, kPast);
+  cloned.clone("rpool/vms/.state/late", Aside::container("web-1") + "/.state@s");
   cloned.clone("rpool/vms/late", Aside::container("web-1") + "/web@s");
   EXPECT_EQ(cloned.why(), "rpool/vms/late, machine 'late', was cloned from it");
   auto held = one(kGhost, kPast);
