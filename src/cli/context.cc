@@ -100,6 +100,8 @@ void Context::finish_array() {
   if (array && common.json) answer(*array);
 }
 
+nlohmann::json Context::take_array() { return std::exchange(array_, std::nullopt).value_or(nlohmann::json::array()); }
+
 void Context::answer(const nlohmann::json& json) const {
   if (array_) {
     array_->push_back(json);

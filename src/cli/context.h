@@ -71,6 +71,8 @@ class Context {
   /// Several answers in JSON become one array, printed by finish_array().
   void begin_array() { array_ = nlohmann::json::array(); }
   void finish_array();
+  /// The array instead, to be part of another answer.
+  nlohmann::json take_array();
   /// To standard error, unless --quiet or --json.
   void talk(const std::string& text) const;
   void warn(const std::string& text) const;
@@ -84,8 +86,8 @@ class Context {
 
   // For a command of several plans, which locks and looks by itself.
 
-  /// Carries a plan out on the host that it was made for: journal, steps, undo. Throws as run::execute does. What came of
-  /// the freezes in it, which it has told.
+  /// Carries a plan out on the host that it was made for: journal, steps, undo. Throws as run::execute does. What came
+  /// of the freezes in it, which it has told.
   std::vector<run::Frozen> carry_out(plan::Plan plan, const run::Host& host, const std::vector<int>& locks = {});
   /// What --dry-run says of a plan.
   void show(const plan::Plan& plan) const;

@@ -9,6 +9,7 @@
 
 #include "base/process.h"
 #include "base/size.h"
+#include "cmd/expire.h"
 #include "run/interrupt.h"
 #include "run/open_entry.h"
 #include "zfs/change.h"
@@ -71,6 +72,7 @@ void SnapshotRun::run() {
   if (!flags_.prune && !full_) take();
   prune();
   if (flags_.prune) release();
+  if (flags_.machines.empty()) expire();
   report();
   if (exit_ == Exit::done) return;
   context_.outcome = exit_;
@@ -231,6 +233,7 @@ void SnapshotRun::take() {
   {
     const Interruptible looking(run::interrupted);
     facts.definitions = run::definitions_of(look_->host, look_->view, look_->machines);
+    facts.freeze_problems = run::freeze_problems(look_->host, look_->machines);
   }
   for (const auto& [name, snapshots] : look_->snapshots) {
     for (const auto& one : snapshots) facts.taken[name].push_back(one.name);
@@ -249,8 +252,11 @@ void SnapshotRun::take_group(plan::AutoGroup group) {
     std::map<std::string, std::string> reasons;
     if (carry_out(plan, reasons)) {
       ++calls_;
+      const bool lowered =
+          std::any_of(frozen_.begin(), frozen_.end(), [](const auto& f) { return !f.problem.empty(); });
+      const std::string consistency = lowered ? "crash" : rest->consistency;
       for (const auto& part : rest->parts) {
-        taken_.push_back({{"machine", part.machine}, {"snapshot", part.snapshot}, {"consistency", rest->consistency}});
+        taken_.push_back({{"machine", part.machine}, {"snapshot", part.snapshot}, {"consistency", consistency}});
         look_->snapshots[part.machine].push_back(fresh_snapshot(part.names, look_->now));
       }
       return;
@@ -353,13 +359,23 @@ void SnapshotRun::release() {
   }
 }
 
+/// What rollbacks and deletions set aside, each under its machine's lock.
+void SnapshotRun::expire() {
+  locks_.clear();
+  const bool in_report = context_.common.json && !context_.common.dry_run;
+  if (in_report) context_.begin_array();
+  const auto failed = expire_kept(context_);
+  if (in_report) expired_ = context_.take_array();
+  if (!failed.empty() && exit_ == Exit::done) exit_ = Exit::failed;
+}
+
 bool SnapshotRun::carry_out(const plan::Plan& plan, std::map<std::string, std::string>& reasons) {
   if (context_.common.dry_run) {
     context_.show(plan);
     return true;
   }
   try {
-    context_.carry_out(plan, look_->host);
+    frozen_ = context_.carry_out(plan, look_->host);
     return true;
   } catch (const Interrupted&) {
     throw;
@@ -394,6 +410,7 @@ void SnapshotRun::report() {
                                    {"pruned", pruned_},
                                    {"stays", stays_},
                                    {"held_back", held_back_},
+                                   {"expired", expired_},
                                    {"calls", calls_},
                                    {"seconds", context_.seconds_since_start()}});
   } else if (!context_.common.quiet) {

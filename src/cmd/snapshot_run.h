@@ -55,6 +55,7 @@ class SnapshotRun {
   void prune();
   void destroy(std::vector<plan::Condemned> batch);
   void release();
+  void expire();
   void report();
 
   /// False when it failed: the reasons by what ZFS named, or "" for all.
@@ -69,6 +70,7 @@ class SnapshotRun {
   std::map<std::string, run::Locks> locks_;
   std::map<std::string, std::string> busy_;  ///< machines that others work on, and who
   std::optional<AutoLook> look_;
+  std::vector<run::Frozen> frozen_;  ///< by the last plan
   bool full_ = false;
   std::set<std::string> held_back_;
   Exit exit_ = Exit::done;
@@ -77,6 +79,7 @@ class SnapshotRun {
   nlohmann::json left_out_ = nlohmann::json::array();
   nlohmann::json pruned_ = nlohmann::json::array();
   nlohmann::json stays_ = nlohmann::json::array();
+  nlohmann::json expired_ = nlohmann::json::array();
 };
 
 }  // namespace kld::cmd

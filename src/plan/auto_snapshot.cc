@@ -83,6 +83,10 @@ std::variant<std::vector<AutoMachine>, Refusal> auto_machines(const View& view, 
   return wanted;
 }
 
+bool asks_for_freeze(const Machine& machine) {
+  return machine.active() && property_of(machine, zfs::property::freeze) == "try";
+}
+
 AutoRun group_auto_snapshots(const View& view, const std::vector<AutoMachine>& machines, const AutoFacts& facts,
                              UnixTime now) {
   AutoRun run;
@@ -98,12 +102,19 @@ AutoRun group_auto_snapshots(const View& view, const std::vector<AutoMachine>& m
     }
     auto part = part_of(one.machine, facts, now);
     auto label = consistency(one.machine);
-    if (one.machine.active() && property_of(one.machine, zfs::property::freeze) == "try") {
-      run.groups.push_back({true, std::move(label), {std::move(part)}});
-      continue;
+    if (asks_for_freeze(one.machine)) {
+      const auto problem = facts.freeze_problems.find(one.machine.name);
+      auto freeze = std::get<FreezePlan>(
+          plan_freeze(one.machine, FreezeMode::attempt,
+                      problem == facts.freeze_problems.end() ? std::nullopt : std::optional(problem->second)));
+      part.warnings.insert(part.warnings.end(), freeze.warnings.begin(), freeze.warnings.end());
+      if (!freeze.freezes.empty()) {
+        run.groups.push_back({"application", {std::move(part)}, std::move(freeze.freezes)});
+        continue;
+      }
     }
     auto group = std::find_if(together.begin(), together.end(), [&](const auto& g) { return g.consistency == label; });
-    if (group == together.end()) group = together.insert(together.end(), {false, std::move(label), {}});
+    if (group == together.end()) group = together.insert(together.end(), {std::move(label), {}});
     group->parts.push_back(std::move(part));
   }
   run.groups.insert(run.groups.end(), together.begin(), together.end());
@@ -114,6 +125,7 @@ Plan plan_group(const AutoGroup& group, const std::string& op) {
   Plan plan{"auto-snapshot", op, {}, {}, 0, {}};
   WriteFiles definitions;
   TakeSnapshots take;
+  take.freezes = group.freezes;
   take.properties = {
       {zfs::property::by, "auto"}, {zfs::property::consistency, group.consistency}, {zfs::property::op, op}};
   for (const auto& part : group.parts) {

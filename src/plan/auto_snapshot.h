@@ -38,6 +38,7 @@ std::variant<std::vector<AutoMachine>, Refusal> auto_machines(const View& view, 
 struct AutoFacts {
   std::map<std::string, Definitions> definitions;         ///< by machine; `live` only where it may tell more
   std::map<std::string, std::vector<std::string>> taken;  ///< names of the snapshots that there are, by machine
+  std::map<std::string, std::string> freeze_problems;     ///< why a machine that asks to be frozen cannot be
 };
 
 /// One machine's share of a snapshot call.
@@ -51,10 +52,9 @@ struct AutoPart {
 
 /// What is snapshotted in one call.
 struct AutoGroup {
-  /// Its one machine asks to be frozen for the call, and runs. So far it is snapshotted like the others.
-  bool freeze = false;
   std::string consistency;
   std::vector<AutoPart> parts;
+  std::vector<Freeze> freezes = {};  ///< of its one machine, which asks to be frozen
 };
 
 struct LeftOut {
@@ -63,9 +63,12 @@ struct LeftOut {
 };
 
 struct AutoRun {
-  std::vector<AutoGroup> groups;  ///< those with `freeze` first
+  std::vector<AutoGroup> groups;  ///< those with freezes first
   std::vector<LeftOut> left_out;
 };
+
+/// True for a machine that runs and asks to be frozen where that can be (com.kldload:freeze=try).
+bool asks_for_freeze(const Machine& machine);
 
 /// Groups the machines that take part by what their snapshots will be; leaves out those whose snapshot would not be
 /// the whole machine.

@@ -105,6 +105,15 @@ std::map<std::string, plan::Definitions> definitions_of(const Host& host, plan::
   return all;
 }
 
+std::map<std::string, std::string> freeze_problems(const Host& host, const std::vector<plan::AutoMachine>& machines) {
+  std::map<std::string, std::string> problems;
+  for (const auto& one : machines) {
+    if (!one.out.empty() || !plan::asks_for_freeze(one.machine)) continue;
+    if (const auto problem = host.freeze_problem(one.machine)) problems[one.machine.name] = *problem;
+  }
+  return problems;
+}
+
 std::map<std::string, std::vector<plan::MachineSnapshot>> snapshots_of(const std::vector<plan::AutoMachine>& machines) {
   std::vector<std::string> datasets;
   std::map<std::string, std::string> owners;

@@ -25,6 +25,9 @@ std::set<std::string> golden_with_rule(const plan::View& view);
 std::map<std::string, plan::Definitions> definitions_of(const Host& host, plan::View& view,
                                                         const std::vector<plan::AutoMachine>& machines);
 
+/// Of those that take part and ask to be frozen, why they cannot be.
+std::map<std::string, std::string> freeze_problems(const Host& host, const std::vector<plan::AutoMachine>& machines);
+
 /// Snapshots of the machines, oldest first, from one listing.
 std::map<std::string, std::vector<plan::MachineSnapshot>> snapshots_of(const std::vector<plan::AutoMachine>& machines);
 

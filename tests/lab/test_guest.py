@@ -152,6 +152,21 @@ def test_without_an_agent_it_is_not_frozen(host, goes_on):
     assert snapshot(host, "silent") == "crash"
 
 
+def test_the_hourly_run_freezes_who_asks(host, goes_on):
+    host.create("off")
+    host.run("zfs", "set", "com.kldload:freeze=try", f"{ROOT}/golden")
+    result = host.run("kvm-snapshot", "--json").json
+    assert {one["machine"]: one["consistency"] for one in result["taken"]} == {"golden": "application", "off": "offline"}
+    assert result["calls"] == 2
+    host.run("virsh", "suspend", "golden")
+    paused = host.run("kvm-snapshot", "--json")
+    host.run("virsh", "resume", "golden")
+    assert {one["machine"]: one["consistency"] for one in paused.json["taken"]} == {"golden": "crash", "off": "offline"}
+    assert "machine 'golden' is not frozen: it is paused" in paused.err
+    host.run("zfs", "inherit", "com.kldload:freeze", f"{ROOT}/golden")
+    host.run("kvm-delete", "off", "--yes")
+
+
 def test_a_freeze_that_was_given_up_is_thawed(host, goes_on):
     """The agent is stopped when it has answered the ping, and goes on long after we gave up."""
     stop = ('{"execute":"guest-exec","arguments":{"path":"/bin/sh","arg":["-c",'

@@ -39,7 +39,7 @@ AutoRun grouped(const Host& host, const AutoFacts& facts) {
 std::vector<std::string> words_of(const AutoRun& run) {
   std::vector<std::string> lines;
   for (const auto& group : run.groups) {
-    std::string line = group.consistency + (group.freeze ? " frozen:" : ":");
+    std::string line = group.consistency + (group.freezes.empty() ? ":" : " frozen:");
     for (const auto& part : group.parts) line += " " + part.machine;
     lines.push_back(line);
   }
@@ -110,7 +110,17 @@ TEST(AutoGroups, WhoAsksToBeFrozenComesFirstAndAlone) {
   host.machine("off");
   host.dataset("rpool/vms/off").user["com.kldload:freeze"] = "try";
   EXPECT_THAT(words_of(grouped(host, facts_of(host))),
-              ElementsAre("crash frozen: b", "crash frozen: d", "crash: a c", "offline: off"));
+              ElementsAre("application frozen: b", "application frozen: d", "crash: a c", "offline: off"));
+  auto facts = facts_of(host);
+  facts.freeze_problems["d"] = "its agent does not answer: not connected";
+  const auto run = grouped(host, facts);
+  EXPECT_THAT(words_of(run), ElementsAre("application frozen: b", "crash: a c d", "offline: off"));
+  EXPECT_THAT(run.groups[1].parts[2].warnings,
+              ElementsAre("machine 'd' is not frozen: its agent does not answer: not connected"));
+  const auto plan = plan_group(run.groups[0], test::kOp);
+  const auto& take = std::get<TakeSnapshots>(plan.steps.back());
+  EXPECT_EQ(take.freezes, (std::vector<Freeze>{{{"b", test::uuid_of("b")}, kAgentSeconds, false}}));
+  EXPECT_EQ(take.properties.at(zfs::property::consistency), "application");
 }
 
 TEST(AutoGroups, LeaveOutWhatWouldBeNoWholeMachine) {
