@@ -35,6 +35,9 @@ AutoLook look_at_all(const cli::Context& context, const SnapshotFlags& flags);
 /// Says of each snapshot whether it stays and why; changes nothing.
 void explain_retention(cli::Context& context, const SnapshotFlags& flags);
 
+/// A refusal in one line.
+std::string in_words(const Refusal& refusal);
+
 class SnapshotRun {
  public:
   SnapshotRun(cli::Context& context, SnapshotFlags flags) : context_(context), flags_(std::move(flags)) {}

@@ -141,6 +141,21 @@ Plan plan_group(const AutoGroup& group, const std::string& op) {
   return plan;
 }
 
+MachineSnapshot as_taken(const std::vector<std::string>& names, UnixTime now) {
+  MachineSnapshot snapshot;
+  snapshot.name = names.front().substr(names.front().find('@') + 1);
+  snapshot.createtxg = UINT64_MAX;
+  snapshot.creation = now;
+  snapshot.by = "auto";
+  for (const auto& name : names) {
+    zfs::Snapshot part;
+    part.name = name;
+    part.user = {{zfs::property::by, "auto"}};
+    snapshot.parts.push_back(std::move(part));
+  }
+  return snapshot;
+}
+
 std::map<std::string, std::string> blamed(const AutoGroup& group, const std::map<std::string, std::string>& errors) {
   std::map<std::string, std::string> machines;
   for (const auto& part : group.parts) {

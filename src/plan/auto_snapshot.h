@@ -78,6 +78,9 @@ AutoRun group_auto_snapshots(const View& view, const std::vector<AutoMachine>& m
 /// One call and the definitions that it takes along.
 Plan plan_group(const AutoGroup& group, const std::string& op);
 
+/// What a call has made of these names, as a listing would show it as the newest.
+MachineSnapshot as_taken(const std::vector<std::string>& names, UnixTime now);
+
 /// The machines of which a call's error list names a snapshot or a dataset, and the reason.
 std::map<std::string, std::string> blamed(const AutoGroup& group, const std::map<std::string, std::string>& errors);
 /// The group without these; nullopt when nothing is left.

@@ -174,7 +174,7 @@ COMMANDS = named(
             whole=_is_back("back", "then"), anew=True),
     Command("undo", ["kvm-snap", "undone", "undo"], changes=10,
             take_back=lambda host: host.run("kvm-snap", "-q", "undone", "undo"), whole=_is_back("undone", "now"), anew=True),
-    Command("prune", ["kvm-snapshot", "pruned", "--prune"], take_back=_make_old, whole=_is_pruned, anew=True),
+    Command("prune", ["kvm-snapshot", "pruned", "--prune"], changes=2, take_back=_make_old, whole=_is_pruned, anew=True),
     Command("ghost", ["kvm-delete", "leaver", "--ghost", "--yes"], changes=4,
             take_back=lambda host: host.run("kvm-snap", "-q", "leaver", "undo"), whole=_is_ghost, anew=True),
     Command("undo of a ghost", ["kvm-snap", "ghost", "undo"], changes=3,

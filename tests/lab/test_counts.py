@@ -167,10 +167,9 @@ def hourly_counts(host, *machines):
     argv = ["kvm-snapshot", "-q", *machines]
     started = processes(host, *argv)
     calls = libvirt_calls(host, *argv)
-    # ZFS_IOC_SNAPSHOT of sys/fs/zfs.h.
     host.run("strace", "-f", "-qq", "--seccomp-bpf", "-e", "trace=ioctl", "-e", "signal=none", "-o", "/tmp/ioctl", *argv,
              timeout=900)
-    snapshots = host.sh("grep -c '0x5a, 0x23' /tmp/ioctl || true")
+    snapshots = host.sh("grep -c ZFS_IOC_SNAPSHOT, /tmp/ioctl || true")
     return started, calls, int(snapshots), transaction_groups(host, *argv)
 
 

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a run of kvm-snapshot does: holds back, takes, prunes.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "base/process.h"
+#include "base/size.h"
+#include "cmd/expire.h"
+#include "cmd/snapshot_run.h"
+#include "run/interrupt.h"
+#include "zfs/change.h"
+
+namespace kld::cmd {
+
+bool SnapshotRun::is_judged(const plan::AutoMachine& one) const {
+  return one.out.empty() && one.problem.empty() && !held_back_.contains(one.machine.name);
+}
+
+/// Before anything new is taken, which would hide that the clock has jumped: what is held back stays so.
+void SnapshotRun::hold_back() {
+  for (const auto& one : look_->machines) {
+    const auto& name = one.machine.name;
+    if (!one.out.empty()) continue;
+    if (!one.problem.empty()) fail(one.problem);
+    if (!one.problem.empty() || flags_.prune) continue;
+    auto snapshots = look_->snapshots[name];
+    const bool jumped = plan::clock_jumped(snapshots, look_->now);
+    const auto dataset = one.machine.datasets().front().name;
+    if (!full_) {
+      snapshots.push_back(plan::as_taken({fmt::format("{}@auto-{}", dataset, format_utc(look_->now))}, look_->now));
+    }
+    const auto verdicts = plan::judge(look_->view, std::move(snapshots), one.rule, look_->now);
+    const auto going = std::count_if(verdicts.begin(), verdicts.end(), [](const auto& v) { return v.goes; });
+    const auto own = std::count_if(verdicts.begin(), verdicts.end(), [](const auto& v) { return v.automatic; });
+    if (!one.held_back && !(jumped && plan::removes_most(verdicts))) continue;
+    held_back_.insert(name);
+    fail(fmt::format(
+        "nothing of machine '{}' is pruned: the clock has jumped, or the host stood still, and {} of its "
+        "{} automatic snapshots would go; look with 'kvm-snapshot {} --explain', accept with 'kvm-snapshot {} "
+        "--prune'",
+        name, going, own, name, name));
+    std::map<std::string, std::string> reasons;
+    if (!one.held_back) carry_out(plan::plan_hold_back(one.machine, look_->now, run::random_uuid()), reasons);
+  }
+}
+
+void SnapshotRun::take() {
+  plan::AutoFacts facts;
+  {
+    const Interruptible looking(run::interrupted);
+    facts.definitions = run::definitions_of(look_->host, look_->view, look_->machines);
+    facts.freeze_problems = run::freeze_problems(look_->host, look_->machines);
+  }
+  for (const auto& [name, snapshots] : look_->snapshots) {
+    for (const auto& one : snapshots) facts.taken[name].push_back(one.name);
+  }
+  auto groups = plan::group_auto_snapshots(look_->view, look_->machines, facts, look_->now);
+  for (const auto& one : groups.left_out) drop(one.machine, one.why.kind, in_words(one.why));
+  for (auto& group : groups.groups) take_group(std::move(group));
+}
+
+/// Who is in the way of all is dropped, and the rest tried once more.
+void SnapshotRun::take_group(plan::AutoGroup group) {
+  std::optional<plan::AutoGroup> rest = std::move(group);
+  for (int attempt = 0; attempt < 2 && rest; ++attempt) {
+    const auto plan = plan::plan_group(*rest, run::random_uuid());
+    for (const auto& warning : plan.warnings) context_.warn(warning);
+    std::map<std::string, std::string> reasons;
+    if (carry_out(plan, reasons)) {
+      ++calls_;
+      const bool lowered =
+          std::any_of(frozen_.begin(), frozen_.end(), [](const auto& f) { return !f.problem.empty(); });
+      const std::string consistency = lowered ? "crash" : rest->consistency;
+      for (const auto& part : rest->parts) {
+        taken_.push_back({{"machine", part.machine}, {"snapshot", part.snapshot}, {"consistency", consistency}});
+        look_->snapshots[part.machine].push_back(plan::as_taken(part.names, look_->now));
+      }
+      return;
+    }
+    auto dropped = plan::blamed(*rest, reasons);
+    // Nobody is named, or the rest fails as well.
+    const bool all = dropped.empty() || attempt == 1;
+    for (const auto& part : rest->parts) {
+      if (all) dropped.try_emplace(part.machine, reasons[""]);
+    }
+    for (const auto& [machine, why] : dropped) drop(machine, "failed", why);
+    rest = plan::without(*rest, dropped);
+  }
+}
+
+void SnapshotRun::prune() {
+  std::vector<plan::Condemned> queue;
+  std::vector<plan::SnapshotRange> early;
+  std::size_t more = 0;
+  const bool early_deletion = context_.config().early_deletion;
+  for (const auto& one : look_->machines) {
+    if (!is_judged(one)) continue;
+    const auto& name = one.machine.name;
+    auto verdicts = plan::judge(look_->view, look_->snapshots[name], one.rule, look_->now);
+    if (full_) {
+      auto stricter = plan::judge(look_->view, look_->snapshots[name], one.rule, look_->now, true);
+      for (std::size_t i = 0; i < verdicts.size(); ++i)
+        if (stricter[i].goes && !verdicts[i].goes) ++more;
+      const auto ranges = plan::ranges_that_go(stricter);
+      early.insert(early.end(), ranges.begin(), ranges.end());
+      if (early_deletion) verdicts = std::move(stricter);
+    }
+    for (auto& verdict : verdicts) {
+      if (verdict.goes) queue.push_back({name, std::move(verdict.snapshot)});
+    }
+  }
+  if (more > 0) {
+    context_.warn(
+        fmt::format("early deletion {} {} snapshots that only the hourly rule keeps; with all that goes by the "
+                    "rules that frees about {}{}",
+                    early_deletion ? "removes" : "is off; it would remove", more, format_size(run::space_of(early)),
+                    early_deletion ? "" : " (early_deletion = true in the configuration)"));
+  }
+  // They go in the order of their machines: who is through may be worked on again.
+  const auto unlock = [&] {
+    std::erase_if(locks_, [&](const auto& lock) {
+      return !flags_.prune && std::none_of(queue.begin(), queue.end(),
+                                           [&](const plan::Condemned& one) { return one.machine == lock.first; });
+    });
+  };
+  plan::Pace pace;
+  for (unlock(); !queue.empty(); unlock()) {
+    if (run::interrupted()) throw Interrupted();
+    auto batch = plan::take_batch(queue, pace.limit());
+    const auto start = std::chrono::steady_clock::now();
+    destroy(std::move(batch));
+    pace.took(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+}
+
+void SnapshotRun::destroy(std::vector<plan::Condemned> batch) {
+  run::SnapshotClaims claims;
+  if (!context_.common.dry_run) {
+    std::erase_if(batch, [&](const plan::Condemned& one) {
+      const bool claimed = !claims.take(one.machine, one.snapshot.name, run::Lock::exclusive);
+      if (claimed) context_.talk(fmt::format("{}@{} stays: it is being cloned", one.machine, one.snapshot.name));
+      return claimed;
+    });
+  }
+  for (int attempt = 0; attempt < 2 && !batch.empty(); ++attempt) {
+    std::map<std::string, std::string> reasons;
+    if (carry_out(plan::plan_prune(batch, run::random_uuid()), reasons)) {
+      for (const auto& one : batch) {
+        pruned_.push_back({{"machine", one.machine}, {"snapshot", one.snapshot.name}});
+      }
+      return;
+    }
+    const auto all = reasons[""];
+    const bool names_some = reasons.size() > 1;
+    std::erase_if(batch, [&](const plan::Condemned& one) {
+      std::string why = attempt == 1 || !names_some ? all : "";
+      for (const auto& part : one.snapshot.parts) {
+        if (const auto reason = reasons.find(part.name); reason != reasons.end())
+          why = fmt::format("'{}': {}", part.name, reason->second);
+      }
+      if (why.empty()) return false;
+      fail(fmt::format("{}@{} stays: {}", one.machine, one.snapshot.name, why));
+      stays_.push_back({{"machine", one.machine}, {"snapshot", one.snapshot.name}, {"message", why}});
+      return true;
+    });
+  }
+}
+
+/// A prune by hand has accepted what was held back.
+void SnapshotRun::release() {
+  for (const auto& one : look_->machines) {
+    if (!one.held_back || !is_judged(one)) continue;
+    std::map<std::string, std::string> reasons;
+    if (!carry_out(plan::plan_release(one.machine, run::random_uuid()), reasons)) fail(reasons[""]);
+  }
+}
+
+/// What rollbacks and deletions set aside, each under its machine's lock.
+void SnapshotRun::expire() {
+  locks_.clear();
+  const bool in_report = context_.common.json && !context_.common.dry_run;
+  if (in_report) context_.begin_array();
+  const auto failed = expire_kept(context_);
+  if (in_report) expired_ = context_.take_array();
+  if (!failed.empty() && exit_ == Exit::done) exit_ = Exit::failed;
+}
+
+bool SnapshotRun::carry_out(const plan::Plan& plan, std::map<std::string, std::string>& reasons) {
+  if (context_.common.dry_run) {
+    context_.show(plan);
+    return true;
+  }
+  try {
+    frozen_ = context_.carry_out(plan, look_->host);
+    return true;
+  } catch (const Interrupted&) {
+    throw;
+  } catch (const Error& error) {
+    // Whoever goes on would work on what is half done.
+    if (error.exit() == Exit::needs_recovery) throw;
+    if (const auto* rejected = dynamic_cast<const zfs::Rejected*>(&error)) reasons = rejected->reasons();
+    reasons[""] = error.message();
+    if (exit_ == Exit::done) exit_ = Exit::failed;
+    return false;
+  }
+}
+
+}  // namespace kld::cmd
