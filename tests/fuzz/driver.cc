@@ -36,6 +36,8 @@ const std::vector<std::string>& seeds() {
       "-1",
       "512M",
       "2026-04-04T14:35:00Z",
+      "hourly=48,daily=7,weekly=4,monthly=1,last=10",
+      "none",
       "web@clone-2026-04-04T14:35:00Z.2",
       std::string("a\0b", 3),
       "rpool/vms/web\tvolume\t7\t34\trpool/vms/"

@@ -191,6 +191,14 @@ TEST(Blamed, IsTheMachineOfWhatTheCallNames) {
   EXPECT_FALSE(without(*rest, {{"mail", ""}}));
 }
 
+TEST(AsTaken, IsANewestOneThatStays) {
+  const auto taken =
+      as_taken({"rpool/vms/web@auto-2026-04-04T14:35:00Z", "rpool/vms/.state/web@auto-2026-04-04T14:35:00Z"}, kNow);
+  EXPECT_EQ(taken.name, "auto-2026-04-04T14:35:00Z");
+  EXPECT_TRUE(is_automatic(taken));
+  EXPECT_EQ(judge(Host().view, {taken}, {}, kNow)[0].reason, "newest 2");
+}
+
 Condemned condemned(const std::string& machine, const std::string& name, std::size_t parts) {
   Condemned one{machine, {}};
   one.snapshot.name = name;
