@@ -9,6 +9,7 @@
 #include "base/size.h"
 #include "cmd/expire.h"
 #include "cmd/snapshot_run.h"
+#include "run/freeze.h"
 #include "run/interrupt.h"
 #include "zfs/change.h"
 
@@ -24,9 +25,14 @@ void SnapshotRun::hold_back() {
     const auto& name = one.machine.name;
     if (!one.out.empty()) continue;
     if (!one.problem.empty()) fail(one.problem);
-    if (!one.problem.empty() || flags_.prune) continue;
+    if (flags_.prune) continue;
     auto snapshots = look_->snapshots[name];
     const bool jumped = plan::clock_jumped(snapshots, look_->now);
+    if (!one.problem.empty()) {
+      // Once its rule can be read, everything might go.
+      if (jumped && !one.held_back && !snapshots.empty()) mark_held_back(one);
+      continue;
+    }
     const auto dataset = one.machine.datasets().front().name;
     if (!full_) {
       snapshots.push_back(plan::as_taken({fmt::format("{}@auto-{}", dataset, format_utc(look_->now))}, look_->now));
@@ -37,13 +43,24 @@ void SnapshotRun::hold_back() {
     if (!one.held_back && !(jumped && plan::removes_most(verdicts))) continue;
     held_back_.insert(name);
     fail(fmt::format(
-        "nothing of machine '{}' is pruned: the clock has jumped, or the host stood still, and {} of its "
+        "nothing of machine '{}' is pruned: its newest automatic snapshot is not of the last day (the clock has "
+        "jumped, the "
+        "host stood still, or it was brought back), and {} of its "
         "{} automatic snapshots would go; look with 'kvm-snapshot {} --explain', accept with 'kvm-snapshot {} "
         "--prune'",
         name, going, own, name, name));
-    std::map<std::string, std::string> reasons;
-    if (!one.held_back) carry_out(plan::plan_hold_back(one.machine, look_->now, run::random_uuid()), reasons);
+    if (!one.held_back) mark_held_back(one);
   }
+  std::erase_if(look_->machines, [&](const auto& one) { return unmarked_.contains(one.machine.name); });
+}
+
+/// A new snapshot would hide that the clock has jumped: without the mark there is none.
+void SnapshotRun::mark_held_back(const plan::AutoMachine& one) {
+  const auto& name = one.machine.name;
+  std::map<std::string, std::string> reasons;
+  if (carry_out(plan::plan_hold_back(one.machine, look_->now, run::random_uuid()), reasons)) return;
+  unmarked_.insert(name);
+  drop(name, "failed", fmt::format("that its prune is held back could not be noted: {}", reasons[""]));
 }
 
 void SnapshotRun::take() {
@@ -61,6 +78,27 @@ void SnapshotRun::take() {
   for (auto& group : groups.groups) take_group(std::move(group));
 }
 
+/// Machines that were shut off when they were looked at, and are not any more: their snapshots say so.
+std::set<std::string> SnapshotRun::lower_labels_of_started(const plan::AutoGroup& group) {
+  std::set<std::string> started;
+  if (context_.common.dry_run || (group.consistency != "offline" && group.consistency != "saved")) return started;
+  try {
+    std::set<std::string> active;
+    for (const auto& domain : look_->host.libvirt().list(virt::Details::none)) {
+      if (virt::is_active(domain.state)) active.insert(domain.uuid);
+    }
+    for (const auto& part : group.parts) {
+      const auto machine = plan::find_machine(look_->view, part.machine);
+      if (!machine || !machine->domain || !active.contains(machine->domain->uuid)) continue;
+      started.insert(part.machine);
+      run::lower_label({part.names, {}});
+    }
+  } catch (const Error& error) {
+    fail(fmt::format("whether a machine was started meanwhile is not known: {}", error.message()));
+  }
+  return started;
+}
+
 /// Who is in the way of all is dropped, and the rest tried once more.
 void SnapshotRun::take_group(plan::AutoGroup group) {
   std::optional<plan::AutoGroup> rest = std::move(group);
@@ -70,11 +108,14 @@ void SnapshotRun::take_group(plan::AutoGroup group) {
     std::map<std::string, std::string> reasons;
     if (carry_out(plan, reasons)) {
       ++calls_;
-      const bool lowered =
+      const bool thawed_late =
           std::any_of(frozen_.begin(), frozen_.end(), [](const auto& f) { return !f.problem.empty(); });
-      const std::string consistency = lowered ? "crash" : rest->consistency;
+      const auto started = lower_labels_of_started(*rest);
       for (const auto& part : rest->parts) {
-        taken_.push_back({{"machine", part.machine}, {"snapshot", part.snapshot}, {"consistency", consistency}});
+        const bool lowered = thawed_late || started.contains(part.machine);
+        taken_.push_back({{"machine", part.machine},
+                          {"snapshot", part.snapshot},
+                          {"consistency", lowered ? "crash" : rest->consistency}});
         look_->snapshots[part.machine].push_back(plan::as_taken(part.names, look_->now));
       }
       return;
@@ -182,9 +223,16 @@ void SnapshotRun::expire() {
   locks_.clear();
   const bool in_report = context_.common.json && !context_.common.dry_run;
   if (in_report) context_.begin_array();
-  const auto failed = expire_kept(context_);
+  try {
+    const auto failed = expire_kept(context_);
+    if (!failed.empty() && exit_ == Exit::done) exit_ = Exit::failed;
+    if (context_.outcome == Exit::needs_recovery) exit_ = Exit::needs_recovery;
+  } catch (const Error& error) {
+    // What was taken and pruned is told all the same.
+    if (error.exit() == Exit::needs_recovery) exit_ = Exit::needs_recovery;
+    fail(fmt::format("what is set aside was not looked at: {}", error.message()));
+  }
   if (in_report) expired_ = context_.take_array();
-  if (!failed.empty() && exit_ == Exit::done) exit_ = Exit::failed;
 }
 
 bool SnapshotRun::carry_out(const plan::Plan& plan, std::map<std::string, std::string>& reasons) {

@@ -24,7 +24,14 @@ Explained explain(const AutoLook& look, const plan::AutoMachine& one) {
   if (!one.out.empty()) explained.whole = one.out;
   if (!explained.whole.empty()) rule = {};
   const auto& snapshots = look.snapshots.at(one.machine.name);
-  explained.verdicts = plan::judge(look.view, snapshots, rule, look.now);
+  auto then = snapshots;
+  if (explained.whole.empty()) {
+    // As the next run finds them, which takes one first.
+    const auto name = fmt::format("{}@auto-{}", one.machine.datasets().front().name, format_utc(look.now));
+    then.push_back(plan::as_taken({name}, look.now));
+  }
+  explained.verdicts = plan::judge(look.view, then, rule, look.now);
+  explained.verdicts.resize(snapshots.size());
   if (one.held_back) explained.whole = "held back until 'kvm-snapshot --prune'";
   if (explained.whole.empty() && plan::clock_jumped(snapshots, look.now) && plan::removes_most(explained.verdicts)) {
     explained.whole = "will be held back: the clock has jumped";

@@ -53,8 +53,10 @@ class SnapshotRun {
   void guard_pool();
   void warn_of_sanoid();
   void hold_back();
+  void mark_held_back(const plan::AutoMachine& one);
   void take();
   void take_group(plan::AutoGroup group);
+  std::set<std::string> lower_labels_of_started(const plan::AutoGroup& group);
   void prune();
   void destroy(std::vector<plan::Condemned> batch);
   void release();
@@ -76,6 +78,7 @@ class SnapshotRun {
   std::vector<run::Frozen> frozen_;  ///< by the last plan
   bool full_ = false;
   std::set<std::string> held_back_;
+  std::set<std::string> unmarked_;  ///< held back, and without the mark that says so
   Exit exit_ = Exit::done;
   std::size_t calls_ = 0;
   nlohmann::json taken_ = nlohmann::json::array();

@@ -27,6 +27,16 @@ std::variant<Kept, Refusal> wanted(const View& view, const ReviveRequest& reques
                        ? fmt::format("remove it with 'kvm-snap {} drop {}'", kept->machine, kept->name)
                        : fmt::format("bring the machine back first: kvm-snap {} undo {}", kept->machine, ghost->name)};
   }
+  const auto all = all_kept_of(view, request.machine);
+  if (all.back().name != kept->name && std::any_of(all.begin(), all.end(), [&](const Kept& one) {
+        return one.is_ghost() && one.container.createtxg > kept->container.createtxg;
+      })) {
+    // Whose versions are whose is told by their order.
+    return Refusal{"deleted-since",
+                   fmt::format("a later machine '{}' was deleted after '{}'", kept->machine, kept->name),
+                   {},
+                   fmt::format("drop that first, or bring it back: see 'kvm-snap {} kept'", kept->machine)};
+  }
   std::vector<std::string> labels;
   for (const auto& disk : kept->disks) labels.push_back(disk.label);
   if (auto refusal = name_taken(view, kept->machine, labels, facts.taken_paths)) {

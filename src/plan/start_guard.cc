@@ -11,8 +11,16 @@
 namespace kld::plan {
 namespace {
 
-/// It reads the machine, or takes from it; running or not makes no difference to it.
+/// It reads the machine, or takes from it, or removes what is set aside; running or not makes no difference to it.
 bool leaves_alone(const Step& step) {
+  if (const auto* destroy = std::get_if<DestroyDatasets>(&step)) {
+    return std::all_of(destroy->datasets.begin(), destroy->datasets.end(),
+                       [](const Doomed& doomed) { return doomed.name.find("/.kept/") != std::string::npos; });
+  }
+  if (const auto* set = std::get_if<SetProperties>(&step)) {
+    return std::all_of(set->properties.begin(), set->properties.end(),
+                       [](const auto& property) { return property.first.starts_with("com.kldload:"); });
+  }
   return std::holds_alternative<TakeSnapshots>(step) || std::holds_alternative<DestroySnapshots>(step) ||
          std::holds_alternative<WriteFiles>(step) || std::holds_alternative<SaveDefinition>(step);
 }
@@ -70,6 +78,8 @@ std::optional<Refusal> unmounted(const Machine& machine, const StartFacts& facts
 
 std::optional<Refusal> unfinished(const std::string& machine, const StartFacts& facts) {
   for (const auto& operation : facts.operations) {
+    // Machines below another root may have the same names.
+    if (!operation.plan.root.empty() && operation.plan.root != facts.view.root) continue;
     if (!changes(operation.plan, machine) || is_own_start(operation, facts.uuid)) continue;
     if (operation.alive) {
       return Refusal{"locked",

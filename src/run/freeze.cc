@@ -15,6 +15,7 @@
 
 #include "base/error.h"
 #include "base/process.h"
+#include "run/lock.h"
 #include "zfs/change.h"
 #include "zfs/dataset.h"
 
@@ -28,15 +29,22 @@ using Clock = std::chrono::steady_clock;
 constexpr std::uint64_t kSnapshotSeconds = 60;
 constexpr int kThawTries = 5;
 
+/// This program; once a package upgrade has replaced it, the one in its place.
+std::string program() {
+  auto path = std::filesystem::read_symlink("/proc/self/exe").string();
+  constexpr std::string_view kGone = " (deleted)";
+  if (path.ends_with(kGone)) path.resize(path.size() - kGone.size());
+  return path;
+}
+
 /// A transient systemd unit that thaws a guest when we do not. It outlives us; it is ended when the guest says that it
 /// is thawed, or it ends itself then.
 class Watchdog {
  public:
   Watchdog(const plan::Freeze& freeze, const std::string& uri)
       : unit_(fmt::format("kld-thaw-{}-{}", freeze.domain.name, ::getpid())) {
-    const auto self = std::filesystem::read_symlink("/proc/self/exe").string();
     run_checked({"systemd-run", "--quiet", "--collect", "--property", "Type=exec", "--unit", unit_, "--description",
-                 fmt::format("Thaws {} if kld does not", freeze.domain.name), "--", self, "guard-thaw",
+                 fmt::format("Thaws {} if kld does not", freeze.domain.name), "--", program(), "guard-thaw",
                  freeze.domain.uuid, "--connect", uri, "--pid", std::to_string(::getpid()), "--seconds",
                  std::to_string(2 * freeze.seconds + kSnapshotSeconds)});
   }
@@ -58,10 +66,12 @@ class Watchdog {
 
 struct Guest {
   const plan::Freeze* freeze;
-  std::unique_ptr<Watchdog> watchdog;
   Frozen result;
+  Locks alone = {};  ///< one of us at a time: another would thaw under us
+  std::unique_ptr<Watchdog> watchdog = nullptr;
+  bool was_asked = false;  ///< it is frozen, or may be later
   bool is_frozen = false;
-  Clock::time_point since;
+  Clock::time_point since = {};
 };
 
 std::chrono::seconds limit_of(const plan::Freeze& freeze) { return std::chrono::seconds(freeze.seconds); }
@@ -98,18 +108,42 @@ std::optional<bool> ask(const Guest& guest, const std::string& uri) {
   }
 }
 
-void freeze(Guest& guest, const virt::Connection& libvirt) {
+/// Throws unless it may go without.
+void give_up(Guest& guest, const Error& error) {
+  guest.result.problem = fmt::format("it could not be frozen: {}", error.message());
+  if (!guest.freeze->required) return;
+  throw Error(fmt::format("machine '{}' could not be frozen: {}", guest.freeze->domain.name, error.message()),
+              "--freeze=try takes the snapshot all the same");
+}
+
+void prepare(Guest& guest, const virt::Connection& libvirt) {
   try {
+    const auto limit = limit_of(*guest.freeze);
+    guest.alone = Locks::take_command("freeze-" + guest.freeze->domain.name, 2 * limit);
+    guest.watchdog = std::make_unique<Watchdog>(*guest.freeze, libvirt.uri());
+  } catch (const Error& error) {
+    give_up(guest, error);
+  }
+}
+
+void freeze(Guest& guest, const virt::Connection& libvirt) {
+  if (!guest.watchdog) return;
+  const auto& uuid = guest.freeze->domain.uuid;
+  const auto limit = limit_of(*guest.freeze);
+  try {
+    // What somebody else has frozen since the plan was made is theirs to thaw.
+    if (libvirt.is_frozen(uuid, limit) == true) throw virt::AgentRefused("its file systems are frozen already");
     // Its writers wait from here on, while it flushes what is dirty.
     guest.since = Clock::now();
-    guest.result.frozen = libvirt.freeze(guest.freeze->domain.uuid, limit_of(*guest.freeze));
+    guest.was_asked = true;
+    guest.result.frozen = libvirt.freeze(uuid, limit);
     guest.is_frozen = true;
     if (guest.result.frozen == 0) guest.result.problem = "it froze no file system";
+  } catch (const virt::AgentRefused& refused) {
+    guest.was_asked = false;
+    give_up(guest, refused);
   } catch (const Error& error) {
-    guest.result.problem = fmt::format("it could not be frozen: {}", error.message());
-    if (!guest.freeze->required) return;
-    throw Error(fmt::format("machine '{}' could not be frozen: {}", guest.freeze->domain.name, error.message()),
-                "--freeze=try takes the snapshot all the same");
+    give_up(guest, error);
   }
 }
 
@@ -120,7 +154,8 @@ void thaw_all(std::vector<Guest>& guests, const virt::Connection& libvirt) {
     if (guest.is_frozen) thaw(guest, libvirt);
   }
   for (auto& guest : guests) {
-    auto frozen = ask(guest, libvirt.uri());
+    if (!guest.watchdog) continue;
+    auto frozen = guest.was_asked ? ask(guest, libvirt.uri()) : false;
     if (frozen == true) {
       thaw(guest, libvirt);
       frozen = ask(guest, libvirt.uri());
@@ -139,11 +174,9 @@ std::vector<Frozen> snapshot_frozen(const virt::Connection& libvirt, const plan:
   // What is dirty goes to disk before, not while they wait.
   zfs::sync(zfs::pool_of(step.names.front()));
   std::vector<Guest> guests;
-  for (const auto& one : step.freezes) {
-    guests.push_back({&one, nullptr, {one.domain.name, 0, 0, 0, {}}, false, {}});
-    guests.back().watchdog = std::make_unique<Watchdog>(one, libvirt.uri());
-  }
+  for (const auto& one : step.freezes) guests.push_back({&one, {one.domain.name, 0, 0, 0, {}}});
   try {
+    for (auto& guest : guests) prepare(guest, libvirt);
     for (auto& guest : guests) freeze(guest, libvirt);
     zfs::snapshot(step.names, step.properties);
   } catch (...) {

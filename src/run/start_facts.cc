@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "run/start_facts.h"
 
+#include <map>
+
 #include "run/open_entry.h"
 #include "virt/definition.h"
 #include "zfs/dataset.h"
@@ -30,28 +32,43 @@ void add_states(plan::View& view, const std::vector<std::string>& volumes, const
   view.datasets.insert(view.datasets.end(), more.begin(), more.end());
 }
 
+/// Volumes behind its disks, by root.
+std::map<std::string, std::vector<std::string>> volumes_by_root(const virt::Definition& domain,
+                                                                const std::string& configured) {
+  std::map<std::string, std::vector<std::string>> volumes;
+  for (const auto& disk : domain.disks()) {
+    if (disk.type == "volume" && !configured.empty()) {
+      volumes[configured].push_back(plan::disk_dataset(configured, domain.name(), plan::kFirstDisk));
+    }
+    if (disk.type != "block") continue;
+    const auto volume = zfs::volume_behind(disk.source);
+    if (!volume.empty()) volumes[root_of(volume)].push_back(volume);
+  }
+  return volumes;
+}
+
 }  // namespace
 
-plan::StartFacts start_facts(const std::string& definition, const std::string& journal) {
+std::vector<plan::StartFacts> start_facts(const std::string& definition, const std::string& configured,
+                                          const std::string& journal) {
   const auto domain = virt::Definition::parse(definition);
-  plan::StartFacts facts;
-  facts.uuid = domain.uuid();
-  for (const auto& disk : domain.disks()) {
-    auto volume = zfs::volume_in_path(disk.source);
-    if (volume.empty() && disk.type == "block") volume = zfs::volume_of_device(disk.source);
-    if (!volume.empty()) facts.volumes.push_back(volume);
+  std::vector<plan::StartFacts> all;
+  for (auto& [root, volumes] : volumes_by_root(domain, configured)) {
+    plan::StartFacts facts;
+    facts.uuid = domain.uuid();
+    facts.volumes = std::move(volumes);
+    facts.view.root = root;
+    auto names = facts.volumes;
+    names.push_back(plan::state_dataset(root, domain.name()));
+    facts.view.datasets = zfs::list_shallow(names, false).datasets;
+    add_states(facts.view, facts.volumes, domain.name());
+    facts.mounts = zfs::mounts();
+    for (auto& entry : all_entries(journal)) {
+      facts.operations.push_back({std::move(entry.plan), entry.begun, std::move(entry.undone), entry.alive});
+    }
+    all.push_back(std::move(facts));
   }
-  if (facts.volumes.empty()) return facts;
-  facts.view.root = root_of(facts.volumes.front());
-  auto names = facts.volumes;
-  names.push_back(plan::state_dataset(facts.view.root, domain.name()));
-  facts.view.datasets = zfs::list_shallow(names, false).datasets;
-  add_states(facts.view, facts.volumes, domain.name());
-  facts.mounts = zfs::mounts();
-  for (auto& entry : all_entries(journal)) {
-    facts.operations.push_back({std::move(entry.plan), entry.begun, std::move(entry.undone), entry.alive});
-  }
-  return facts;
+  return all;
 }
 
 }  // namespace kld::run

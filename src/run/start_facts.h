@@ -2,14 +2,18 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "plan/start_guard.h"
 #include "run/journal.h"
 
 namespace kld::run {
 
-/// What decides whether a domain of this definition may start: read from ZFS, the mounts and the journal. libvirt,
-/// which waits for the answer, is not asked. Throws Error when the definition cannot be read.
-plan::StartFacts start_facts(const std::string& definition, const std::string& journal = kJournalDirectory);
+/// What decides whether a domain of this definition may start, by the root below which its volumes lie: read from ZFS,
+/// the mounts and the journal. libvirt, which waits for the answer, is not asked. `configured`: the root where a volume
+/// lies that the definition names by a storage pool alone; empty: not known. Throws Error when the definition cannot be
+/// read.
+std::vector<plan::StartFacts> start_facts(const std::string& definition, const std::string& configured,
+                                          const std::string& journal = kJournalDirectory);
 
 }  // namespace kld::run

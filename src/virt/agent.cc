@@ -11,29 +11,28 @@ namespace kld::virt {
 
 namespace {
 
-/// The agent's answer to a command without arguments. Throws Error.
-std::string ask(const Domain& domain, const char* command, std::chrono::seconds limit) {
+/// What the agent returns to a command without arguments. The limit is this call's own: a limit that libvirt keeps for
+/// the domain would cut off what others ask of its agent. Throws AgentRefused for its own error, Error when it says
+/// nothing.
+nlohmann::json ask(const Domain& domain, const char* command, std::chrono::seconds limit) {
   const std::string text = fmt::format(R"({{"execute":"{}"}})", command);
-  return take(
-      check(qemu_api().virDomainQemuAgentCommand(domain.get(), text.c_str(), static_cast<int>(limit.count()), 0),
-            "asking the agent of domain " + quoted_name(domain)));
-}
-
-/// Throws Error when it does not say.
-bool says_frozen(const Domain& domain, std::chrono::seconds limit) {
-  const std::string answer = ask(domain, "guest-fsfreeze-status", limit);
+  const std::string answer =
+      take(check(qemu_api().virDomainQemuAgentCommand(domain.get(), text.c_str(), static_cast<int>(limit.count()), 0),
+                 "asking the agent of domain " + quoted_name(domain)));
   try {
-    return nlohmann::json::parse(answer).at("return") == "frozen";
+    const auto json = nlohmann::json::parse(answer);
+    if (json.contains("error")) throw AgentRefused(json.at("error").at("desc").get<std::string>());
+    return json.at("return");
   } catch (const nlohmann::json::exception&) {
     throw Error(fmt::format("the agent of domain {} answers '{}'", quoted_name(domain), answer));
   }
 }
 
-/// For the calls that have no limit of their own.
-void limit_calls(const Domain& domain, std::chrono::seconds limit) {
-  check(api().virDomainAgentSetResponseTimeout(domain.get(), static_cast<int>(limit.count()), 0),
-        "limiting the wait for the agent of domain " + quoted_name(domain));
+bool says_frozen(const Domain& domain, std::chrono::seconds limit) {
+  return ask(domain, "guest-fsfreeze-status", limit) == "frozen";
 }
+
+int count_of(const nlohmann::json& answer) { return answer.is_number_integer() ? answer.get<int>() : 0; }
 
 }  // namespace
 
@@ -50,17 +49,11 @@ std::optional<std::string> Connection::freeze_problem(const std::string& uuid, s
 }
 
 int Connection::freeze(const std::string& uuid, std::chrono::seconds limit) const {
-  const Domain domain = required(impl_->get(), uuid);
-  limit_calls(domain, limit);
-  return check(api().virDomainFSFreeze(domain.get(), nullptr, 0, 0),
-               "freezing the file systems of domain " + quoted_name(domain));
+  return count_of(ask(required(impl_->get(), uuid), "guest-fsfreeze-freeze", limit));
 }
 
 int Connection::thaw(const std::string& uuid, std::chrono::seconds limit) const {
-  const Domain domain = required(impl_->get(), uuid);
-  limit_calls(domain, limit);
-  return check(api().virDomainFSThaw(domain.get(), nullptr, 0, 0),
-               "thawing the file systems of domain " + quoted_name(domain));
+  return count_of(ask(required(impl_->get(), uuid), "guest-fsfreeze-thaw", limit));
 }
 
 std::optional<bool> Connection::is_frozen(const std::string& uuid, std::chrono::seconds limit) const {

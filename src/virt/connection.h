@@ -10,6 +10,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/error.h"
+
 namespace kld::virt {
 
 enum class State {
@@ -62,6 +64,12 @@ struct HostInfo {
 };
 
 /// One connection to libvirt. Every failure is an Error in libvirt's words; not found is nullopt or false.
+/// The guest's agent answered that it does not do what it was asked.
+class AgentRefused : public Error {
+ public:
+  using Error::Error;
+};
+
 class Connection {
  public:
   /// Throws Error with a hint (is libvirtd running?) when it cannot connect.
@@ -104,8 +112,8 @@ class Connection {
   /// Why the guest cannot be frozen: its agent does not answer within the limit, or somebody has frozen it already.
   /// nullopt: it can.
   std::optional<std::string> freeze_problem(const std::string& uuid, std::chrono::seconds limit) const;
-  /// Freezes the guest's file systems: how many. Throws when its agent does not answer within the limit; it may freeze
-  /// them later all the same.
+  /// Freezes the guest's file systems: how many. Throws AgentRefused when its agent says that it does not, Error when
+  /// it does not answer within the limit; it may freeze them later all the same.
   int freeze(const std::string& uuid, std::chrono::seconds limit) const;
   /// Thaws them: how many.
   int thaw(const std::string& uuid, std::chrono::seconds limit) const;

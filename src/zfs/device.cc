@@ -92,6 +92,10 @@ std::string volume_in_path(const std::string& path) {
 
 std::string volume_of_device(const std::string& path) {
   if (auto volume = volume_in_path(path); !volume.empty()) return volume;
+  return volume_behind(path);
+}
+
+std::string volume_behind(const std::string& path) {
   std::error_code none;
   const auto device = fs::canonical(path, none).string();
   return device.starts_with("/dev/zd") ? ask_name(device) : std::string();

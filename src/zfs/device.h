@@ -16,6 +16,9 @@ std::string device_path(const std::string& volume);
 std::string volume_in_path(const std::string& path);
 /// The same of any path that leads to a volume's device (/dev/zd16, /dev/rpool/vms/web, a link), by asking the device.
 std::string volume_of_device(const std::string& path);
+/// What the device behind the path itself says that it is, whatever the path's own words: a zvol's name may have
+/// blanks, which its link has not. Empty when it is no volume, or not there.
+std::string volume_behind(const std::string& path);
 /// True when the path leads to a partition of a disk, not to a whole one.
 bool is_partition(const std::string& path);
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Debian package on a host: what it brings, an upgrade, its removal."""
 
-from host import CONFIG, STATE, environment, lab
+from host import CONFIG, ROOT, STATE, environment, lab
 
 LINKS = ["kvm-adopt", "kvm-clone", "kvm-create", "kvm-delete", "kvm-list", "kvm-snap", "kvm-snapshot"]
 
@@ -44,6 +44,14 @@ def test_package(host):
     before = host.state()
     host.run("dpkg", "--remove", "kldload-kvm")
     host.assert_same(before)
+    # Back again, it works as before, by what the administrator had chosen.
+    host.run("dpkg", "-i", "/tmp/again.deb")
+    assert host.sh("systemctl is-enabled kvm-snapshot.timer") == "enabled"
+    assert host.run("systemctl", "is-enabled", "kld-recover.service", check=False).out.strip() == "disabled"
+    host.run("zfs", "set", "com.kldload:golden=true", f"{ROOT}/web")
+    assert "golden image" in host.run("virsh", "start", "web", check=False).err
+    host.run("zfs", "inherit", "com.kldload:golden", f"{ROOT}/web")
+    host.run("dpkg", "--remove", "kldload-kvm")
     host.run("dpkg", "--purge", "kldload-kvm")
     assert not host.sh("ls -d /etc/kldload /run/systemd/system/kld* 2>/dev/null || true")
     assert host.sh(f"ls {STATE}/web") == "domain.xml"

@@ -7,7 +7,7 @@ import time
 
 import pytest
 from conftest import BY_THE_CALENDAR
-from faults import background_status, hold
+from faults import await_record, background, background_status, hold, strace
 from host import ROOT, STATE, UTC
 from sweeps import kill_at
 
@@ -465,3 +465,14 @@ autoprune = yes
     assert answer["pruned"] == []
     host.sh(f"rm -r /etc/sanoid/sanoid.conf; "
             f"zfs list -Ho name -t snapshot -r {ROOT} | grep '@autosnap_' | xargs -n 1 zfs destroy")
+
+
+def test_who_is_started_meanwhile_was_not_off(host):
+    background(host, strace("fdatasync:delay_exit=20000000:when=2", ["kvm-snapshot", "web", "--json"]))
+    await_record(host, 2)
+    host.start("web")
+    status, said = background_status(host)
+    host.run("virsh", "destroy", "web")
+    assert status == 0 and '"consistency": "crash"' in said, said
+    (taken,) = [one for one in host.run("kvm-snap", "web", "list", "--json").json if one["by"] == "auto"]
+    assert taken["consistency"] == "crash"

@@ -59,10 +59,33 @@ def test_an_operation_that_has_not_ended(host):
     bars(host, "web", "machine 'web' is being changed by another command", "rollback (")
     starts(host, "mail")
     end_background(host)
+    host.sh("for i in $(seq 120); do pgrep -x kvm-snap || exit 0; sleep 0.5; done; exit 1")
     kill_at(host, argv, record_before(plan, "rename-dataset"), plan)
     bars(host, "web", "an operation on machine 'web' was cut off", "kld recover")
     host.run("kld", "recover")
     starts(host, "web")
+
+
+def test_what_is_set_aside_bars_nobody(host):
+    """A version that was half dropped is not the machine."""
+    host.create("web")
+    host.run("kvm-snap", "web", "snap", "then")
+    host.run("kvm-snap", "web", "rollback", "then")
+    (kept,) = host.run("kvm-snap", "web", "kept", "--json").json
+    kill_at(host, ["kvm-snap", "web", "drop", kept["name"], "--yes"], 2)
+    starts(host, "web")
+    host.run("kld", "recover")
+
+
+def test_another_disk_comes_first(host):
+    """Whose root it lies below says nothing of the others."""
+    host.run("zfs", "create", "-V", "16M", "vmpool/loose")
+    host.create("golden")
+    host.run("zfs", "set", "com.kldload:golden=true", f"{ROOT}/golden")
+    host.sh(f"udevadm settle; virsh dumpxml golden --inactive | sed 's:/dev/zvol/{ROOT}/golden:/dev/zvol/vmpool/loose:' "
+            ">/root/golden.xml; virsh define /root/golden.xml; virsh attach-disk golden "
+            f"/dev/zvol/{ROOT}/golden vdz --config")
+    bars(host, "golden", "machine 'golden' is a golden image")
 
 
 def test_our_own_starts_pass(host):
@@ -89,4 +112,8 @@ def test_what_is_not_ours(host):
     host.sh("udevadm settle")
     host.define("loose", "/dev/zvol/vmpool/loose")
     starts(host, "loose")
+    # The link of one with a blank in its name has another character there.
+    host.sh("zfs create -V 16M 'vmpool/of windows'; udevadm settle")
+    host.define("windows", host.sh("ls /dev/zvol/vmpool/of*windows"))
+    starts(host, "windows")
     assert not re.search("kld", host.sh("journalctl -b -u libvirtd -o cat --grep 'start-guard' || true"))

@@ -218,6 +218,17 @@ TEST(PlanRevive, WhoHasItsUuidOrItsAddressIsNamed) {
   EXPECT_NE(words.find("domain 'other' has its MAC address, " + test::mac_of("golden")), std::string::npos) << words;
 }
 
+// What versions a deleted machine had is told by their order.
+TEST(PlanRevive, ALaterMachineOfTheNameComesFirst) {
+  EXPECT_EQ(kind(
+                [](auto& r) {
+                  r.set_aside("golden-2026-04-04T15:00:00Z", kGhost, 600);
+                  r.request.kept = "golden-2026-04-04T14:35:00Z";
+                },
+                nullptr),
+            "deleted-since");
+}
+
 TEST(PlanRevive, WhatIsNotWholeOrCouldNotStartIsRefused) {
   EXPECT_EQ(kind([](auto& r) { r.facts.definition.clear(); }, nullptr), "not-whole");
   EXPECT_EQ(kind([](auto& r) { r.facts.host.interfaces.clear(); }, nullptr), "not-startable");

@@ -76,6 +76,15 @@ TEST(StartGuard, AnOperationThatWasCutOffComesFirst) {
   EXPECT_EQ(kind_of(facts), "");
 }
 
+TEST(StartGuard, AnotherRootHasMachinesOfItsOwn) {
+  auto facts = facts_of();
+  facts.operations = {{plan_with({StopDomain{kWeb, 0}}), 0, {}, false}};
+  facts.operations[0].plan.root = "tank/vms";
+  EXPECT_EQ(kind_of(facts), "");
+  facts.operations[0].plan.root = facts.view.root;
+  EXPECT_EQ(kind_of(facts), "unfinished");
+}
+
 TEST(StartGuard, AnEntryThatCannotBeReadBarsItsMachine) {
   auto facts = facts_of();
   facts.operations = {{plan_with({}), std::nullopt, {}, false}};
@@ -97,6 +106,18 @@ TEST(StartGuard, WhatOnlyReadsIsNoObstacle) {
   auto facts = facts_of();
   facts.operations = {{plan_with({TakeSnapshots{{"rpool/vms/web@s"}, {}}}), 0, {}, false}};
   EXPECT_EQ(kind_of(facts), "");
+  const std::string aside = "rpool/vms/.kept/web-2026-04-04T14:35:00Z";
+  facts.operations = {
+      {plan_with({DestroySnapshots{{{aside + "/web@s", 1}}}, DestroyDatasets{{{aside, 2, ""}}}}), 1, {}, false}};
+  EXPECT_EQ(kind_of(facts), "") << "a version that is dropped";
+  facts.operations = {{plan_with({DestroyDatasets{{{"rpool/vms/web", 2, ""}}}}), 0, {}, false}};
+  EXPECT_EQ(kind_of(facts), "unfinished");
+  facts.operations = {
+      {plan_with({SetProperties{"rpool/vms/web", {{zfs::property::op, "x"}}, {{zfs::property::op, ""}}}}),
+       0,
+       {},
+       true}};
+  EXPECT_EQ(kind_of(facts), "") << "a mark of ours";
   auto clone = plan_with({TakeSnapshots{{"rpool/vms/web@s"}, {}}, CloneDatasets{}});
   clone.operation = "clone";
   clone.machines = {"web", "copy"};
