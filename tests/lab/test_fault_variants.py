@@ -23,6 +23,11 @@ def lose(host):
     host.sh("virsh undefine lost --keep-nvram --keep-tpm")
 
 
+def is_revived(host):
+    are_machines("ghost")(host)
+    assert host.run("kvm-snap", "ghost", "kept", "--json").json == []
+
+
 VARIANTS = named(
     Command("create --image", ["kvm-create", "imaged", "--no-start", "--image", "/root/small.raw", "--thick", "--ram",
                                "256", "--user", "ann"],
@@ -39,6 +44,8 @@ VARIANTS = named(
     Command("delete of a family", ["kvm-delete", "mother", "child", "--yes"], make_family, True, 6),
     Command("adopt of a lost machine", ["kvm-adopt", "lost", "--yes"], changes=0, take_back=lose,
             whole=are_machines("lost"), anew=True),
+    Command("undo of a ghost", ["kvm-snap", "ghost", "undo"], changes=3,
+            take_back=lambda host: host.run("kvm-delete", "-q", "ghost", "--ghost", "--yes"), whole=is_revived, anew=True),
 )
 
 
@@ -48,6 +55,8 @@ def prepare_variants(host):
     prepare(host)
     for name in ("seeded", "lost"):
         host.create(name, "-q", "--user", "ann", tpm=True)
+    host.create("ghost", "-q", tpm=True)
+    host.run("kvm-delete", "-q", "ghost", "--ghost", "--yes")
     host.fill("source", mib=8)
     host.sh("systemctl restart libvirtd; for name in seeded lost; do kvm-snap -q $name snap first; "
             "kvm-snap -q $name delete first --yes; done")
