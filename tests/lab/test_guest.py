@@ -3,7 +3,7 @@
 emulation."""
 
 import pytest
-from faults import background, background_status, strace
+from faults import background, background_status, count_calls, strace
 from guest import booted, inside
 from host import GUEST, ROOT
 
@@ -67,9 +67,11 @@ def needs_recovery(host, device):
     return bool(int(flags) & 4)
 
 
-def delayed(argv):
-    """The command, slow at each of its own calls of ZFS: the snapshot is one of them."""
-    return strace("ioctl:delay_enter=4000000", argv, path="/dev/zfs")
+def slow_snapshot(host, name, when):
+    """Starts a frozen snapshot whose last call of ZFS, the snapshot itself, takes long before it begins or ends."""
+    last = count_calls(host, "ioctl", ["kvm-snap", "golden", "snap", f"{name}-counted-{when}", "--freeze"], "/dev/zfs")
+    background(host, strace(f"ioctl:delay_{when}=15000000:when={last}", ["kvm-snap", "golden", "snap", name, "--freeze"],
+                            path="/dev/zfs"))
 
 
 def await_frozen(host):
@@ -185,23 +187,22 @@ def test_a_freeze_that_was_given_up_is_thawed(host, goes_on):
 
 
 def test_killed_while_the_guest_is_frozen(host, goes_on):
-    background(host, delayed(["kvm-snap", "golden", "snap", "cut-off", "--freeze"]))
+    slow_snapshot(host, "cut-off", "enter")
     await_frozen(host)
-    host.run("pkill", "-9", "-x", "kvm-snap")
+    host.sh("pkill -9 -x kvm-snap; while pgrep -x kvm-snap >/dev/null; do sleep 0.2; done")
     host.sh(f"for i in $(seq 60); do {STATUS} | grep -q thawed && exit; sleep 0.5; done; exit 1")
     host.run("kld", "recover")
     assert snapshot(host, "cut-off") is None
     # Killed when the snapshot is there: nobody knows whether the guest stood still until then.
-    argv = ["kvm-snap", "golden", "snap", "cut-off", "--freeze"]
-    background(host, strace("ioctl:delay_exit=4000000", argv, path="/dev/zfs"))
+    slow_snapshot(host, "cut-off", "exit")
     host.sh(f"for i in $(seq 300); do zfs list {ROOT}/golden@cut-off >/dev/null 2>&1 && exit; sleep 0.1; done; exit 1")
-    host.run("pkill", "-9", "-x", "kvm-snap")
+    host.sh("pkill -9 -x kvm-snap; while pgrep -x kvm-snap >/dev/null; do sleep 0.2; done")
     host.run("kld", "recover")
     assert snapshot(host, "cut-off") == "crash"
 
 
 def test_libvirtd_restarts_while_the_guest_is_frozen(host, goes_on):
-    background(host, delayed(["kvm-snap", "golden", "snap", "restarted", "--freeze"]))
+    slow_snapshot(host, "restarted", "enter")
     await_frozen(host)
     host.run("systemctl", "restart", "libvirtd")
     status, said = background_status(host)
