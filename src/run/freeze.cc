@@ -120,6 +120,8 @@ void prepare(Guest& guest, const virt::Connection& libvirt) {
   try {
     const auto limit = limit_of(*guest.freeze);
     guest.alone = Locks::take_command("freeze-" + guest.freeze->domain.name, 2 * limit);
+    // What somebody else has frozen since the plan was made is theirs to thaw.
+    if (const auto problem = libvirt.freeze_problem(guest.freeze->domain.uuid, limit)) throw Error(*problem);
     guest.watchdog = std::make_unique<Watchdog>(*guest.freeze, libvirt.uri());
   } catch (const Error& error) {
     give_up(guest, error);
@@ -131,8 +133,6 @@ void freeze(Guest& guest, const virt::Connection& libvirt) {
   const auto& uuid = guest.freeze->domain.uuid;
   const auto limit = limit_of(*guest.freeze);
   try {
-    // What somebody else has frozen since the plan was made is theirs to thaw.
-    if (libvirt.is_frozen(uuid, limit) == true) throw virt::AgentRefused("its file systems are frozen already");
     // Its writers wait from here on, while it flushes what is dirty.
     guest.since = Clock::now();
     guest.was_asked = true;
