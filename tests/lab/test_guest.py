@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real Debian guest: imported, booted, snapshotted frozen, cloned. Two boots in all, as each takes minutes under
+"""A real Debian guest: imported, booted, snapshotted frozen, cloned. Two boots at most, as each takes minutes under
 emulation."""
 
 import pytest
@@ -209,8 +209,9 @@ def test_libvirtd_restarts_while_the_guest_is_frozen(host, goes_on):
     assert (status, snapshot(host, "restarted")) in ((0, "application"), (1, "crash")), said
 
 
+@pytest.mark.soak
 def test_clone_boots_as_itself(host):
-    """Of a running one: in the demo."""
+    """Of a running one, always: in the demo."""
     host.run("virsh", "destroy", "golden")
     host.run("kvm-clone", "golden", "web-1", "--start")
     web = identities["web-1"] = booted(host, "web-1")
