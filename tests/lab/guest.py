@@ -15,10 +15,15 @@ def ask(host, name, request):
     return result.json["return"] if result.rc == 0 else None
 
 
+def begin_inside(host, name, script):
+    """Runs a script inside the guest and does not wait for it; None when the agent does not answer."""
+    return ask(host, name, {"execute": "guest-exec", "arguments": {
+        "path": "/bin/sh", "arg": ["-c", script], "capture-output": True}})
+
+
 def inside(host, name, script):
     """What a script prints inside the guest, None when it fails or the agent does not answer."""
-    begun = ask(host, name, {"execute": "guest-exec", "arguments": {
-        "path": "/bin/sh", "arg": ["-c", script], "capture-output": True}})
+    begun = begin_inside(host, name, script)
     if begun is None:
         return None
     for _ in range(120):

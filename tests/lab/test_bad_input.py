@@ -158,8 +158,8 @@ def test_commands_and_flags(host):
     host.refuses_all([
         (create("new", "--volblocksiz", "8K"), 2, "did you mean '--volblocksize'?"),
         (["kvm-clone", "web", "new", "--ful"], 2, "did you mean '--full'?"),
-        (["kvm-clone", "web", "new", "--freeze"], 2, "--freeze"),
-        (["kvm-snap", "web", "snap", "s", "--freeze"], 2, "--freeze"),
+        (["kvm-clone", "web", "new", "--freeze=perhaps"], 2, "--freeze"),
+        (["kvm-snap", "web", "snap", "s", "--freeze=perhaps"], 2, "--freeze"),
         (["kvm-delete", "web", "--forse"], 2, "did you mean '--force'?"),
         (["kvm-list", "--jsn"], 2, "did you mean '--json'?"),
         (["kvm-create"], 2, "NAME"),

@@ -4,7 +4,7 @@ emulation."""
 
 import pytest
 from faults import background, background_status, count_calls, strace
-from guest import booted, inside
+from guest import begin_inside, booted, inside
 from host import GUEST, ROOT
 
 pytestmark = pytest.mark.module_state()
@@ -144,14 +144,18 @@ def test_a_paused_guest_is_not_frozen(host, goes_on):
 
 
 def test_without_an_agent_it_is_not_frozen(host, goes_on):
-    # What the agent starts itself ends with its service.
-    inside(host, "golden", "systemd-run sh -c 'sleep 1; systemctl stop qemu-guest-agent; sleep 25; "
-           "systemctl start qemu-guest-agent'")
+    # What the agent starts itself ends with its service. That it is to come back the link tells: the agent cannot.
+    assert begin_inside(host, "golden", "systemd-run sh -c 'systemctl stop qemu-guest-agent; "
+                        "until grep -qx 0 /sys/class/net/e*/carrier; do sleep 1; done; systemctl start qemu-guest-agent'")
     host.sh("for i in $(seq 30); do virsh dumpxml golden | grep -q \"state='disconnected'\" && exit; sleep 1; done; exit 1")
     host.refuses("kvm-snap", "golden", "--freeze", says="its agent does not answer")
     result = host.run("kvm-snap", "golden", "snap", "silent", "--freeze=try")
     assert len(result.warnings) == 1 and "its agent does not answer" in result.warnings[0]
     assert snapshot(host, "silent") == "crash"
+    mac = host.definition("golden").find("devices/interface/mac").get("address")
+    host.run("virsh", "domif-setlink", "golden", mac, "down")
+    host.sh(f"for i in $(seq 60); do {STATUS} && exit; sleep 1; done; exit 1", timeout=300)
+    host.run("virsh", "domif-setlink", "golden", mac, "up")
 
 
 def test_the_hourly_run_freezes_who_asks(host, goes_on):
