@@ -220,6 +220,12 @@ void SnapshotRun::release() {
 
 /// What rollbacks and deletions set aside, each under its machine's lock.
 void SnapshotRun::expire() {
+  const auto& view = look_->view;
+  const bool any = std::any_of(view.datasets.begin(), view.datasets.end(), [&](const zfs::Dataset& dataset) {
+    return zfs::is_below(dataset.name, view.root + "/.kept");
+  });
+  // Another look, which costs as much as the first.
+  if (!any) return;
   locks_.clear();
   const bool in_report = context_.common.json && !context_.common.dry_run;
   if (in_report) context_.begin_array();
