@@ -9,11 +9,10 @@
 #include "base/table.h"
 #include "plan/drop.h"
 #include "plan/revive.h"
-#include "plan/rollback.h"
+#include "plan/rollback_classic.h"
 #include "run/kept_facts.h"
 #include "run/rollback_facts.h"
 #include "zfs/dataset.h"
-#include "zfs/device.h"
 
 namespace kld::cmd {
 namespace {
@@ -26,13 +25,23 @@ std::uint64_t timeout_of(const RollbackFlags& flags) {
   return static_cast<std::uint64_t>(parse_duration(flags.timeout, "--timeout"));
 }
 
-/// What an answer to a rollback or an undo says: how to go back.
-std::function<std::string(const run::Host&)> report_of(const cli::Context& context, const std::string& machine,
-                                                       const std::string& what) {
-  return [&context, machine, what](const run::Host&) {
-    return fmt::format("{} in {:.2f} seconds. The present was set aside: 'kvm-snap {} undo' brings it back.\n", what,
-                       context.seconds_since_start(), machine);
-  };
+/// Disposes of one of them. `what`: the answer, behind which the time it took is put; `then`: what one can do then. A
+/// proposal that has an answer of its own keeps it.
+void change_version(cli::Context& context, const std::string& machine, const std::string& what, const std::string& then,
+                    const std::function<cli::Proposal(const run::Host&)>& propose) {
+  context.dispose({{machine, run::Lock::exclusive}}, wanted_look(machine), [&](const run::Host& host) {
+    auto proposal = propose(host);
+    if (proposal.report) return proposal;
+    proposal.report = [&](const run::Host&) {
+      return fmt::format("'{}' {} in {:.2f} seconds. {}\n", machine, what, context.seconds_since_start(), then);
+    };
+    proposal.report_json = [&](const run::Host&) { return nlohmann::json{{"seconds", context.seconds_since_start()}}; };
+    return proposal;
+  });
+}
+
+std::string how_to_undo(const std::string& machine) {
+  return fmt::format("The present was set aside: 'kvm-snap {} undo' brings it back.", machine);
 }
 
 cli::Proposal revival(const cli::Context& context, const run::Host& host, const plan::ReviveRequest& request) {
@@ -55,6 +64,10 @@ void add_rollback_flags(CLI::App& app, RollbackFlags& flags) {
   app.add_option("--timeout", flags.timeout, "How long it may take to shut down before it is stopped at once")
       ->capture_default_str();
   app.add_flag("--only-disks", flags.only_disks, "rollback: definition, firmware variables and TPM stay as they are");
+  app.add_flag(
+      "--destroy-newer", flags.destroy_newer,
+      "rollback: the classic 'zfs rollback -r', which loses what is newer: it lists the snapshots and the data "
+      "that go, asks, and sets nothing aside");
   app.add_option("--keep-for", flags.keep_for,
                  "rollback, undo: how long the present is kept; then 'kld expire' may remove it")
       ->capture_default_str();
@@ -62,26 +75,35 @@ void add_rollback_flags(CLI::App& app, RollbackFlags& flags) {
 
 void roll_back(cli::Context& context, const std::string& machine, const std::string& name, const RollbackFlags& flags) {
   plan::RollbackRequest request{
-      machine, {}, flags.stop, timeout_of(flags), flags.only_disks, parse_duration(flags.keep_for, "--keep-for")};
+      {machine, flags.stop, timeout_of(flags), parse_duration(flags.keep_for, "--keep-for")}, {}, flags.only_disks};
   if (!name.empty()) request.snapshot = name;
-  context.dispose({{machine, run::Lock::exclusive}}, wanted_look(machine), [&](const run::Host& host) {
+  request.destroy_newer = flags.destroy_newer;
+  const auto then = flags.destroy_newer ? std::string("What was newer is gone.") : how_to_undo(machine);
+  change_version(context, machine, "rolled back", then, [&](const run::Host& host) {
     cli::Proposal proposal;
-    proposal.result = plan::plan_rollback(host.view(), request, run::rollback_facts(host, request), run::fresh());
-    proposal.report = report_of(context, machine, fmt::format("'{}' rolled back", machine));
-    proposal.report_json = [&](const run::Host&) { return nlohmann::json{{"seconds", context.seconds_since_start()}}; };
+    const auto facts = run::rollback_facts(host, request);
+    const auto fresh = run::fresh();
+    proposal.result = plan::plan_rollback(host.view(), request, facts, fresh);
+    if (flags.destroy_newer) {
+      proposal.question = plan::lost_with(host.view(), request, facts, fresh.now);
+      proposal.question.insert(proposal.question.begin(), "This destroys, for good:");
+      proposal.question.emplace_back(
+          "Nothing is set aside and no safety snapshot is taken: there is no undo. Without --destroy-newer nothing is "
+          "lost.");
+    }
     return proposal;
   });
 }
 
 void undo(cli::Context& context, const std::string& machine, const std::string& name, const RollbackFlags& flags) {
-  plan::UndoRequest request{machine, {}, flags.stop, timeout_of(flags), parse_duration(flags.keep_for, "--keep-for")};
+  if (flags.only_disks) throw UsageError("--only-disks is for rollback: an undo brings back what was set aside");
+  if (flags.destroy_newer) throw UsageError("--destroy-newer is for rollback: an undo destroys nothing");
+  plan::UndoRequest request{{machine, flags.stop, timeout_of(flags), parse_duration(flags.keep_for, "--keep-for")}, {}};
   if (!name.empty()) request.kept = name;
-  context.dispose({{machine, run::Lock::exclusive}}, wanted_look(machine), [&](const run::Host& host) {
+  change_version(context, machine, "brought back", how_to_undo(machine), [&](const run::Host& host) {
     if (!plan::find_machine(host.view(), machine)) return revival(context, host, {machine, request.kept});
     cli::Proposal proposal;
     proposal.result = plan::plan_undo(host.view(), request, run::undo_facts(host, request), run::fresh());
-    proposal.report = report_of(context, machine, fmt::format("'{}' brought back", machine));
-    proposal.report_json = [&](const run::Host&) { return nlohmann::json{{"seconds", context.seconds_since_start()}}; };
     return proposal;
   });
 }
@@ -130,8 +152,8 @@ void drop(cli::Context& context, const std::string& machine, const std::string& 
         proposal.question.push_back(fmt::format("  {} ({})", dataset.name, format_size(dataset.used)));
       }
       facts.snapshots = zfs::list_snapshots(datasets, false);
-      for (const auto& holder : zfs::holders(datasets)) facts.holders.push_back(zfs::to_string(holder));
       facts.origins = zfs::list_origins(zfs::pool_of(host.view().root));
+      facts.holders = run::holders_of(kept);
     }
     proposal.result = plan::plan_drop(host.view(), {machine, name}, facts, run::fresh());
     proposal.report = [](const run::Host&) { return std::string("Destroyed.\n"); };

@@ -11,6 +11,7 @@ namespace kld::cmd {
 struct RollbackFlags {
   bool stop = false;
   bool only_disks = false;
+  bool destroy_newer = false;
   std::string timeout = "2m";
   std::string keep_for = "7d";
 };

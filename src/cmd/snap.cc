@@ -147,11 +147,12 @@ cli::Command snap() {
       "Without a name it is called by its time, @2026-04-04T14:35:00Z. "
       "A rollback goes back to any of them, the newest or an older one, and destroys nothing: the present is set aside "
       "below .kept with the snapshots that are newer, and undo brings it back. So it does with a machine that was "
-      "deleted with --ghost or --keep-for.";
+      "deleted with --ghost or --keep-for. Only with --destroy-newer a rollback loses what is newer, after listing it.";
   command.examples = {{"kvm-snap web", "a snapshot named by the time"},
                       {"kvm-snap web snap before-upgrade", "a snapshot with a name"},
                       {"kvm-snap web list", "age, size, consistency, clones of each"},
                       {"kvm-snap web rollback before-upgrade --stop", "the machine as it was then"},
+                      {"kvm-snap web rollback before-upgrade --destroy-newer", "the same, but what is newer is lost"},
                       {"kvm-snap web undo", "the present again, as it was before the rollback; or a deleted machine"},
                       {"kvm-snap web kept", "what is set aside, how long, how big"},
                       {"kvm-snap web delete @before-upgrade", "destroys it, after a question"}};

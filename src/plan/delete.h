@@ -27,7 +27,8 @@ struct DeleteFacts {
   std::map<std::string, std::vector<std::string>> block_jobs;  ///< by machine
   /// Of machines that run: who else has a disk of them open. By machine.
   std::map<std::string, std::vector<std::string>> holders = {};
-  std::map<std::string, std::string> volumes = {};  ///< that the definitions name by storage pools
+  std::map<std::string, std::vector<std::string>> kept_holders = {};  ///< of what was set aside, by its name
+  std::map<std::string, std::string> volumes = {};                    ///< that the definitions name by storage pools
   /// Where the definitions of the domains that stay have their firmware variables. By domain.
   std::map<std::string, std::string> nvrams = {};
   std::map<std::string, std::string> mounts = {};  ///< what is on top at each mount point

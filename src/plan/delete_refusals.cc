@@ -7,7 +7,7 @@
 #include <algorithm>
 
 #include "plan/drop.h"
-#include "plan/kept.h"
+#include "plan/kept_refusals.h"
 
 namespace kld::plan {
 namespace {
@@ -124,6 +124,11 @@ std::optional<Refusal> not_deletable(const View& view, const Machine& machine, c
   if (auto refusal = not_at_rest(view, machine, request, facts)) return refusal;
   auto datasets = machine.datasets();
   for (const auto& kept : kept_of(view, machine.name)) {
+    const auto holders = facts.kept_holders.find(kept.name);
+    if (auto refusal = kept_in_use(
+            view, kept, holders == facts.kept_holders.end() ? std::vector<std::string>() : holders->second)) {
+      return refusal;
+    }
     for (auto& dataset : kept.datasets()) datasets.push_back(std::move(dataset));
   }
   for (const auto& snapshot : facts.snapshots) {

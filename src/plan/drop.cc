@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "plan/kept_refusals.h"
+
 namespace kld::plan {
 
 std::string owner_in_words(const View& view, const std::string& dataset) {
@@ -33,6 +35,7 @@ Result plan_drop(const View& view, const DropRequest& request, const DropFacts& 
     return std::any_of(doomed.begin(), doomed.end(), [&](const Doomed& one) { return one.name == name; });
   };
   if (auto refusal = foreign_in(view, kept)) return *refusal;
+  if (auto refusal = kept_in_use(view, kept, facts.holders)) return *refusal;
   // Who came to them behind it would take them for the next machine's of this name.
   if (const auto older = kept.is_ghost() ? kept_before(view, kept) : std::vector<Kept>(); !older.empty()) {
     std::vector<std::string> names;
@@ -48,10 +51,6 @@ Result plan_drop(const View& view, const DropRequest& request, const DropFacts& 
   if (!clones.empty()) {
     return Refusal{"dependent-clones", fmt::format("'{}' has clones", kept.name), std::move(clones),
                    "delete or drop those first"};
-  }
-  if (!facts.holders.empty()) {
-    return Refusal{"in-use", fmt::format("a disk of '{}' is open", kept.name), facts.holders,
-                   "end that program, or wait until it is done"};
   }
   DestroySnapshots snapshots;
   for (const auto& snapshot : facts.snapshots) {

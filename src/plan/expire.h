@@ -20,7 +20,7 @@ struct ExpireFacts {
   std::map<std::string, UnixTime> created;     ///< by container
   std::vector<zfs::Snapshot> snapshots;        ///< of the versions' datasets
   std::vector<zfs::Dataset> origins;           ///< name and origin of everything in the pool
-  /// Sends that run of the versions' snapshots: the snapshot, and who sends it where.
+  /// Sends that run of the versions' snapshots: the snapshot, or a dataset with all of them, and who sends it where.
   std::vector<std::pair<std::string, std::string>> sends = {};
   std::map<std::string, std::string> holders = {};  ///< who has a disk of a version open; by volume
   /// What the pool has lived through, by which a clock that jumped is known. nullopt: it cannot be told.

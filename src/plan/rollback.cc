@@ -4,10 +4,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <set>
 
 #include "plan/layout.h"
 #include "plan/limits.h"
+#include "plan/rollback_classic.h"
 #include "plan/rollback_refusals.h"
 #include "plan/swap.h"
 
@@ -63,6 +65,25 @@ void add_clones(Plan& plan, const View& view, const Machine& machine, const Past
   plan.steps.emplace_back(std::move(promote));
 }
 
+/// Bytes that must be there: what the past's datasets reserve as the present's do, and what the safety snapshot takes
+/// from the present's own reservation, which ZFS fills up again.
+std::uint64_t reserved_by(const std::vector<zfs::Dataset>& leaving, const std::vector<zfs::Dataset>& past,
+                          const RollbackFacts& facts) {
+  std::uint64_t bytes = 0;
+  for (const auto& part : leaving) bytes += std::min(part.written, part.refreservation);
+  for (const auto& part : past) {
+    bytes += part.refreservation;
+    const auto own = facts.properties.find(part.name);
+    if (own == facts.properties.end()) continue;
+    if (const auto found = own->second.find("reservation"); found != own->second.end()) {
+      std::uint64_t reservation = 0;
+      std::from_chars(found->second.data(), found->second.data() + found->second.size(), reservation);
+      bytes += reservation;
+    }
+  }
+  return bytes;
+}
+
 /// The snapshots that a promotion at this one moves: it and all older ones of its datasets.
 std::set<std::string> older_or_equal(const MachineSnapshot& snapshot, const std::vector<zfs::Snapshot>& all) {
   std::set<std::string> moving;
@@ -109,6 +130,12 @@ Result plan_rollback(const View& view, const RollbackRequest& request, const Rol
   if (const auto* refusal = std::get_if<Refusal>(&wanted)) return *refusal;
   const auto& snapshot = *std::get<const MachineSnapshot*>(wanted);
   if (auto refusal = not_in_snapshot(view, *machine, snapshot, request.only_disks, facts)) return *refusal;
+
+  const auto& coming = request.only_disks ? facts.definitions.current : facts.past_definition;
+  const auto definition = coming_definition(*machine, coming, fresh);
+  if (auto refusal = cannot_start(*machine, definition, facts)) return *refusal;
+  const Arrival arrival{definition, coming, request.only_disks};
+  if (request.destroy_newer) return plan_classic_rollback(view, *machine, snapshot, arrival, request, facts, fresh);
   if (auto refusal = sent_meanwhile(*machine, older_or_equal(snapshot, facts.snapshots), facts)) return *refusal;
 
   Past past;
@@ -120,19 +147,11 @@ Result plan_rollback(const View& view, const RollbackRequest& request, const Rol
         std::find(snapshot.missing.begin(), snapshot.missing.end(), dataset.name) == snapshot.missing.end();
     if (there) past.parts.push_back(dataset);
   }
-  std::uint64_t reserved = 0;
-  for (const auto& part : past.parts) reserved += part.refreservation;
-  if (auto refusal = no_room(view, reserved, false)) return *refusal;
-
-  const auto& coming = request.only_disks ? facts.definitions.current : facts.past_definition;
-  const auto definition = coming_definition(*machine, coming, fresh);
-  if (auto refusal = cannot_start(*machine, definition, facts)) return *refusal;
+  if (auto refusal = key_not_common(view, leaving)) return *refusal;
+  if (auto refusal = no_room(view, reserved_by(leaving, past.parts, facts), false)) return *refusal;
 
   Plan plan{"rollback", fresh.op, {machine->name}, {}, 0, {}};
-  if (!snapshot.one_moment) {
-    plan.warnings.push_back(
-        fmt::format("the parts of '@{}' are not of one moment: its disks may contradict each other", snapshot.name));
-  }
+  warn_of_moments(plan, snapshot);
   for (const auto& disk : machine->disks) {
     if (!past.has(disk.volume.name)) {
       plan.warnings.push_back(
@@ -148,7 +167,7 @@ Result plan_rollback(const View& view, const RollbackRequest& request, const Rol
   const auto place = aside(view, machine->name, leaving, fresh.now);
   add_aside(plan, view, machine->name, place, kRolledBack, fresh.now + request.keep_for, fresh.op);
   add_clones(plan, view, *machine, past, place, snapshot.name, facts, fresh.op);
-  add_arrival(plan, view, *machine, {definition, coming, request.only_disks}, facts.definitions.current);
+  add_arrival(plan, view, *machine, arrival, facts.definitions.current);
   return plan;
 }
 

@@ -20,21 +20,22 @@ namespace kld::plan {
 /// How long a guest has to shut down before it is stopped at once. Seconds.
 inline constexpr std::uint64_t kShutdownSeconds = 120;
 
-struct RollbackRequest {
+/// What a rollback and its undo are both asked for.
+struct SwapRequest {
   std::string machine;
-  std::optional<std::string> snapshot;  ///< the newest one when it is not said
-  bool stop = false;                    ///< shut it down if it runs, and start it again
+  bool stop = false;  ///< shut it down if it runs, and start it again
   std::uint64_t timeout = kShutdownSeconds;
-  bool only_disks = false;  ///< definition, firmware variables and TPM stay
   UnixTime keep_for = kKeptFor;
 };
 
-struct UndoRequest {
-  std::string machine;
+struct RollbackRequest : SwapRequest {
+  std::optional<std::string> snapshot;  ///< the newest one when it is not said
+  bool only_disks = false;              ///< definition, firmware variables and TPM stay
+  bool destroy_newer = false;           ///< the classic, `zfs rollback -r`: nothing is set aside
+};
+
+struct UndoRequest : SwapRequest {
   std::optional<std::string> kept;  ///< the newest one when it is not said
-  bool stop = false;
-  std::uint64_t timeout = kShutdownSeconds;
-  UnixTime keep_for = kKeptFor;
 };
 
 /// What the readers found beyond the view.
@@ -44,10 +45,13 @@ struct RollbackFacts {
   std::vector<zfs::Snapshot> snapshots;  ///< the machine's
   std::vector<std::string> taken;        ///< names of snapshots that there are already
   std::vector<std::string> block_jobs;
-  std::vector<std::string> holders;  ///< who else has a disk of the machine open
-  /// Sends that run of snapshots which would move: the snapshot, and who sends it where.
+  std::vector<std::string> holders;       ///< who else has a disk of the machine open
+  std::vector<std::string> kept_holders;  ///< who has a disk of the version that comes back open
+  /// Sends that run: the snapshot, or a dataset with all of its snapshots, and who sends it where.
   std::vector<std::pair<std::string, std::string>> sends;
-  std::vector<std::string> bookmarks;                 ///< of the machine's datasets and the version that comes
+  std::vector<zfs::Bookmark> bookmarks;  ///< of the machine's datasets and the version that comes
+  /// Bytes written since the snapshot, by dataset; of those that ZFS could tell of. For a rollback that loses them.
+  std::map<std::string, std::uint64_t> written = {};
   std::map<std::string, zfs::Properties> properties;  ///< local and received, by dataset
   HostParts host;
 };
@@ -56,7 +60,8 @@ struct RollbackFacts {
 const MachineSnapshot* snapshot_to_go_back_to(const Machine& machine, const RollbackRequest& request,
                                               const std::vector<MachineSnapshot>& all);
 
-/// The machine as it was at the snapshot; the present goes aside with the snapshots that are newer.
+/// The machine as it was at the snapshot; the present goes aside with the snapshots that are newer. With
+/// `destroy_newer` both are destroyed instead.
 Result plan_rollback(const View& view, const RollbackRequest& request, const RollbackFacts& facts, const Fresh& fresh);
 
 /// A version that was set aside comes back; the present takes its place there.

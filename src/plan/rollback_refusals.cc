@@ -104,11 +104,30 @@ std::optional<Refusal> sent_meanwhile(const Machine& machine, const std::set<std
                                       const RollbackFacts& facts) {
   std::vector<std::string> evidence;
   for (const auto& [snapshot, words] : facts.sends) {
-    if (moving.contains(snapshot)) evidence.push_back(words);
+    const bool told = std::find(evidence.begin(), evidence.end(), words) != evidence.end();
+    const bool moves = std::any_of(moving.begin(), moving.end(), [&, &sent = snapshot](const auto& name) {
+      return name == sent || zfs::dataset_of(name) == sent;
+    });
+    if (moves && !told) evidence.push_back(words);
   }
   if (evidence.empty()) return std::nullopt;
   return Refusal{"sending", fmt::format("snapshots of machine '{}' that would move are being sent", machine.name),
                  std::move(evidence), "wait until that is done, or end it"};
+}
+
+std::optional<Refusal> key_not_common(const View& view, const std::vector<zfs::Dataset>& swapped) {
+  const auto* root = find_dataset(view, view.root);
+  std::vector<std::string> evidence;
+  for (const auto& part : swapped) {
+    const auto& key = part.encryption_root;
+    if (key.empty() || (root != nullptr && key == root->encryption_root)) continue;
+    evidence.push_back(key == part.name ? fmt::format("{} has a key of its own", part.name)
+                                        : fmt::format("{} takes its key from {}", part.name, key));
+  }
+  if (evidence.empty()) return std::nullopt;
+  return Refusal{"own-key",
+                 fmt::format("what is encrypted with another key than that of '{}' cannot be set aside", view.root),
+                 std::move(evidence), "--destroy-newer can go back, for good; or clone the snapshot: kvm-clone --snap"};
 }
 
 std::optional<Refusal> cannot_start(const Machine& machine, const virt::Definition& coming,

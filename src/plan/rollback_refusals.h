@@ -22,6 +22,10 @@ std::optional<Refusal> not_in_snapshot(const View& view, const Machine& machine,
 std::optional<Refusal> sent_meanwhile(const Machine& machine, const std::set<std::string>& moving,
                                       const RollbackFacts& facts);
 
+/// The refusal when a dataset is not encrypted with the root's key: ZFS renames it only below the dataset that has the
+/// key, and a promotion hands a dataset's own key over without loading it.
+std::optional<Refusal> key_not_common(const View& view, const std::vector<zfs::Dataset>& swapped);
+
 /// The refusal when this host could not start the version that comes.
 std::optional<Refusal> cannot_start(const Machine& machine, const virt::Definition& coming, const RollbackFacts& facts);
 

@@ -20,6 +20,7 @@ std::vector<std::string> needed_files(const virt::Definition& definition) {
     if (disk.type == "file" && !disk.source.empty() && !disk.optional) files.push_back(disk.source);
   }
   if (const auto loader = definition.loader()) files.push_back(*loader);
+  for (const auto& file : definition.boot_files()) files.push_back(file);
   return files;
 }
 

@@ -16,7 +16,7 @@ struct HostParts {
   std::vector<std::string> unsupported = {};    ///< what libvirt says that it cannot run here: machine type, CPU
 };
 
-/// Files of the host that a machine of this definition cannot start without: media in its drives, firmware.
+/// Files of the host that a machine of this definition cannot start without: media in its drives, firmware, a kernel.
 std::vector<std::string> needed_files(const virt::Definition& definition);
 
 /// Why a machine of this definition could not start on this host, one line each.

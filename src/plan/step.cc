@@ -141,6 +141,9 @@ std::string describe(const Step& step) {
           [](const DestroySnapshots& s) {
             return fmt::format("Destroying snapshot {}", join(s.snapshots, [](const auto& d) { return d.name; }));
           },
+          [](const RollbackDatasets& s) {
+            return fmt::format("Rolling back to {}", join(s.datasets, [](const auto& d) { return d.snapshot; }));
+          },
           [](const DestroyOwn& s) {
             auto all = s.datasets;
             all.insert(all.end(), s.snapshots.begin(), s.snapshots.end());
@@ -300,6 +303,12 @@ std::vector<Argv> commands(const Step& step) {
             for (const auto& doomed : s.snapshots) lines.push_back({"zfs", "destroy", doomed.name});
             return lines;
           },
+          [](const RollbackDatasets& s) {
+            Lines lines;
+            for (const auto& bookmark : s.bookmarks) lines.push_back({"zfs", "destroy", bookmark});
+            for (const auto& one : s.datasets) lines.push_back({"zfs", "rollback", one.snapshot});
+            return lines;
+          },
           [](const DestroyOwn& s) {
             Lines lines;
             for (const auto& name : s.snapshots) lines.push_back({"zfs", "destroy", name});
@@ -373,7 +382,7 @@ std::optional<Step> inverse(const Step& step) {
 
 bool is_destructive(const Step& step) {
   return std::holds_alternative<DestroyDatasets>(step) || std::holds_alternative<DestroySnapshots>(step) ||
-         std::holds_alternative<DiscardSaved>(step);
+         std::holds_alternative<RollbackDatasets>(step) || std::holds_alternative<DiscardSaved>(step);
 }
 
 }  // namespace kld::plan

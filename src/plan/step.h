@@ -277,6 +277,21 @@ struct DestroySnapshots {
   bool operator==(const DestroySnapshots&) const = default;
 };
 
+struct GoingBack {
+  std::string dataset;
+  std::string snapshot;    ///< of it, in full
+  std::uint64_t guid = 0;  ///< of the snapshot
+  bool operator==(const GoingBack&) const = default;
+};
+
+/// The datasets as they were at these snapshots: what was written since is gone, with the bookmarks named and with
+/// snapshots that somebody took behind the plan's look. It may be repeated until the datasets are used again.
+struct RollbackDatasets {
+  std::vector<GoingBack> datasets;
+  std::vector<std::string> bookmarks;  ///< newer ones, which ZFS does not roll back past
+  bool operator==(const RollbackDatasets&) const = default;
+};
+
 /// What undoes a creation: destroys those of these datasets and snapshots that carry the operation's UUID; a dataset
 /// with the snapshots that it has by then, unless one has clones or holds. With `if_unused`, what cannot be destroyed
 /// stays, and that is no failure.
@@ -298,7 +313,7 @@ using Step = std::variant<CreateFilesystem, CreateVolume, CloneDatasets, TakeSna
                           UnmountFilesystems, AwaitDevices, AwaitUnused, WriteFiles, WriteSeeds, WriteImage, CopyFiles,
                           MoveAside, RenameDataset, PromoteDatasets, SetProperties, DefineDomains, UndefineDomains,
                           RedefineDomain, SaveDefinition, SetAutostart, StartDomain, StopDomain, DiscardSaved,
-                          DestroyDatasets, DestroySnapshots, DestroyOwn, RestoreFiles>;
+                          DestroyDatasets, DestroySnapshots, RollbackDatasets, DestroyOwn, RestoreFiles>;
 
 /// One sentence a thing done: "Snapshotting rpool/vms/web@…, rpool/vms/.state/web@…".
 std::string describe(const Step& step);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <set>
 
+#include "plan/kept_refusals.h"
 #include "plan/limits.h"
 #include "plan/revive.h"
 #include "plan/rollback.h"
@@ -27,6 +28,20 @@ std::optional<Refusal> of_another(const View& view, const Kept& kept) {
       fmt::format("'{}' is of a deleted machine, and the name '{}' is another's now", kept.name, kept.machine),
       {},
       fmt::format("give '{}' another name, or delete it, first", kept.machine)};
+}
+
+/// Parts of the version whose names somebody else's datasets have taken since.
+std::optional<Refusal> place_taken(const View& view, const Kept& kept, const std::vector<zfs::Dataset>& leaving) {
+  std::vector<std::string> taken;
+  for (const auto& part : kept.datasets()) {
+    const auto home = home_of(view, kept, part);
+    if (find_dataset(view, home) == nullptr || is_one_of(leaving, home)) continue;
+    const auto owner = owner_of(view, home);
+    taken.push_back(owner.empty() ? home : fmt::format("{}, of machine '{}'", home, owner));
+  }
+  if (taken.empty()) return std::nullopt;
+  return Refusal{"name-taken", fmt::format("the place of '{}' is taken", kept.name), std::move(taken),
+                 "rename or delete what is there, then try again"};
 }
 
 /// Parts of the version that hang on another one that is set aside: its history went there.
@@ -68,10 +83,11 @@ std::optional<Refusal> named_twice(const Kept& kept, const std::vector<zfs::Data
       if (there) twice.push_back(fmt::format("{} and {}", snapshot.name, same));
     }
     for (const auto& bookmark : facts.bookmarks) {
-      if (!bookmark.starts_with(present + "#")) continue;
-      const auto same = part.name + bookmark.substr(present.size());
-      const bool there = std::find(facts.bookmarks.begin(), facts.bookmarks.end(), same) != facts.bookmarks.end();
-      if (there) twice.push_back(fmt::format("{} and {}", bookmark, same));
+      if (!bookmark.name.starts_with(present + "#")) continue;
+      const auto same = part.name + bookmark.name.substr(present.size());
+      const bool there = std::any_of(facts.bookmarks.begin(), facts.bookmarks.end(),
+                                     [&](const auto& other) { return other.name == same; });
+      if (there) twice.push_back(fmt::format("{} and {}", bookmark.name, same));
     }
   }
   if (twice.empty()) return std::nullopt;
@@ -102,6 +118,7 @@ Result plan_undo(const View& view, const UndoRequest& request, const RollbackFac
   if (auto refusal = of_another(view, kept)) return *refusal;
   if (auto refusal = not_to_be_swapped(view, *machine, request.stop, facts)) return *refusal;
   if (auto refusal = foreign_in(view, kept)) return *refusal;
+  if (auto refusal = kept_in_use(view, kept, facts.kept_holders)) return *refusal;
   if (auto refusal = hangs_on_another(view, kept)) return *refusal;
   if (auto refusal = key_missing(kept.datasets())) return *refusal;
 
@@ -110,6 +127,10 @@ Result plan_undo(const View& view, const UndoRequest& request, const RollbackFac
   for (const auto& dataset : machine->datasets()) {
     if (!only_disks || dataset.kind == zfs::Kind::volume) leaving.push_back(dataset);
   }
+  for (const auto& swapped : {leaving, kept.datasets()}) {
+    if (auto refusal = key_not_common(view, swapped)) return *refusal;
+  }
+  if (auto refusal = place_taken(view, kept, leaving)) return *refusal;
   if (auto refusal = named_twice(kept, leaving, facts)) return *refusal;
   if (!only_disks && facts.past_definition.empty()) {
     return Refusal{"not-whole",

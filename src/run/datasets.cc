@@ -17,11 +17,11 @@ namespace {
 void require_no_bookmark_twice(const std::string& one, const std::string& other) {
   const auto bookmarks = zfs::list_bookmarks({one, other});
   for (const auto& bookmark : bookmarks) {
-    if (!bookmark.starts_with(one + "#")) continue;
-    const auto name = bookmark.substr(one.size());
-    if (std::find(bookmarks.begin(), bookmarks.end(), other + name) == bookmarks.end()) continue;
-    throw Error(fmt::format("cannot promote '{}': both it and '{}' have a bookmark '{}'", one, other, name),
-                fmt::format("remove one of them: zfs destroy {}", other + name));
+    if (!bookmark.name.starts_with(one + "#")) continue;
+    const auto same = other + bookmark.name.substr(one.size());
+    if (std::none_of(bookmarks.begin(), bookmarks.end(), [&](const auto& b) { return b.name == same; })) continue;
+    throw Error(fmt::format("cannot promote '{}': '{}' and '{}' have equal names", one, bookmark.name, same),
+                fmt::format("remove one of them: zfs destroy {}", same));
   }
 }
 

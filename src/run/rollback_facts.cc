@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "plan/kept.h"
+#include "zfs/change.h"
 #include "zfs/dataset.h"
 #include "zfs/device.h"
 #include "zfs/mount.h"
@@ -39,12 +40,23 @@ void add_host(plan::RollbackFacts& facts, const Host& host, const plan::Machine&
   if (!xml.empty()) facts.host = host_parts(host.libvirt(), xml, plan::state_directory(machine.name));
 }
 
+/// What a rollback would lose that sets nothing aside.
+void add_losses(plan::RollbackFacts& facts, const plan::Machine& machine, const std::string& snapshot) {
+  const auto names = names_of(machine.datasets());
+  facts.bookmarks = zfs::list_bookmarks(names);
+  zfs::sync(zfs::pool_of(names.front()));
+  for (const auto& name : names) {
+    if (const auto bytes = zfs::written_since({name}, snapshot)) facts.written[name] = *bytes;
+  }
+}
+
 }  // namespace
 
 std::vector<std::pair<std::string, std::string>> sends_of(const std::vector<std::string>& datasets) {
   std::vector<std::pair<std::string, std::string>> sends;
   for (const auto& send : zfs::running_sends(datasets)) {
     for (const auto& snapshot : send.snapshots) sends.emplace_back(snapshot, zfs::to_string(send));
+    for (const auto& dataset : send.whole) sends.emplace_back(dataset, zfs::to_string(send));
   }
   return sends;
 }
@@ -58,6 +70,14 @@ std::vector<std::string> other_holders(const plan::Machine& machine) {
     if (!own) others.push_back(zfs::to_string(holder));
   }
   return others;
+}
+
+std::vector<std::string> holders_of(const plan::Kept& kept) {
+  std::vector<std::string> volumes;
+  for (const auto& disk : kept.disks) volumes.push_back(disk.volume.name);
+  std::vector<std::string> holders;
+  for (const auto& holder : zfs::holders(volumes)) holders.push_back(zfs::to_string(holder));
+  return holders;
 }
 
 plan::HostParts host_parts(const virt::Connection& libvirt, const std::string& xml, const std::string& own) {
@@ -83,6 +103,7 @@ plan::RollbackFacts rollback_facts(const Host& host, const plan::RollbackRequest
   const auto all = plan::machine_snapshots(*machine, facts.snapshots);
   if (const auto* snapshot = plan::snapshot_to_go_back_to(*machine, request, all)) {
     facts.past_definition = read_snapshot_definition(machine->name, snapshot->name);
+    if (request.destroy_newer) add_losses(facts, *machine, snapshot->name);
   }
   add_host(facts, host, *machine, request.only_disks);
   return facts;
@@ -101,6 +122,7 @@ plan::RollbackFacts undo_facts(const Host& host, const plan::UndoRequest& reques
   auto both = names_of(machine->datasets());
   both.insert(both.end(), there.begin(), there.end());
   facts.bookmarks = zfs::list_bookmarks(both);
+  facts.kept_holders = holders_of(*kept);
   if (kept->state && !kept->state->key_missing) {
     facts.past_definition = zfs::read_inside(kept->state->name, "domain.xml").value_or("");
   }

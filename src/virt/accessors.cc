@@ -202,6 +202,14 @@ std::optional<std::string> Definition::loader() const {
   return path.empty() ? std::nullopt : std::optional(std::move(path));
 }
 
+std::vector<std::string> Definition::boot_files() const {
+  std::vector<std::string> files;
+  for (const char* name : {"kernel", "initrd", "dtb"}) {
+    if (auto path = text_of(document_->domain().child("os").child(name)); !path.empty()) files.push_back(path);
+  }
+  return files;
+}
+
 std::string Definition::architecture() const {
   return attribute(document_->domain().child("os").child("type"), "arch");
 }

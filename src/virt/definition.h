@@ -85,6 +85,7 @@ class Definition {
   std::optional<std::string> variables() const;
   bool uefi() const;                              ///< firmware='efi' or a pflash loader
   std::optional<std::string> loader() const;      ///< path of the firmware's code when the definition names it
+  std::vector<std::string> boot_files() const;    ///< kernel, initrd, device tree that it is started with directly
   std::string architecture() const;               ///< "x86_64"
   std::string machine_type() const;               ///< "pc-q35-7.2"
   std::string emulator() const;                   ///< path of QEMU; empty: libvirt chooses

@@ -210,6 +210,20 @@ void promote(const std::string& clone) {
   check(problem, fmt::format("promote '{}'", clone));
 }
 
+void rollback(const std::string& dataset, const std::string& snapshot) {
+  open_library();
+  check(lzc_rollback_to(dataset.c_str(), snapshot.c_str()), fmt::format("roll back to '{}'", snapshot));
+}
+
+void destroy_bookmarks_if_present(const std::vector<std::string>& names) {
+  if (names.empty()) return;
+  open_library();
+  const Nvlist set = name_set(names);
+  nvlist_t* errors = nullptr;
+  const int problem = lzc_destroy_bookmarks(set.get(), &errors);
+  check_each(problem, errors, "destroy bookmark");
+}
+
 bool exists(const std::string& name) {
   open_library();
   errno = 0;

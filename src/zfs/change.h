@@ -52,6 +52,11 @@ void rename(const std::string& from, const std::string& to);
 /// their holds, bookmarks and clones. Throws Error naming the snapshot when one of that name is there already.
 /// Bookmarks of equal names must have been ruled out: OpenZFS 2.1 panics at them.
 void promote(const std::string& clone);
+/// Discards what was written since the snapshot (a full name), which must be the dataset's newest, and no bookmark
+/// newer. What is mounted stays mounted, and shows the snapshot then. A volume in use is not refused.
+void rollback(const std::string& dataset, const std::string& snapshot);
+/// One call. Bookmarks that are gone already count as destroyed.
+void destroy_bookmarks_if_present(const std::vector<std::string>& names);
 bool exists(const std::string& name);
 /// Waits until everything written so far is on disk and accounted for.
 void sync(const std::string& pool);

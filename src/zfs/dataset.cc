@@ -221,17 +221,18 @@ std::map<std::string, Properties> own_properties(const std::vector<std::string>&
   return all;
 }
 
-std::vector<std::string> list_bookmarks(const std::vector<std::string>& datasets) {
+std::vector<Bookmark> list_bookmarks(const std::vector<std::string>& datasets) {
   if (datasets.empty()) return {};
-  const auto found = list("bookmark", "name", {"-d", "1"}, datasets, nullptr);
-  std::vector<std::string> names;
-  for_each_line(found.text, 1, [&](const std::vector<std::string_view>& field) {
+  const auto found = list("bookmark", "name,createtxg", {"-d", "1"}, datasets, nullptr);
+  std::vector<Bookmark> bookmarks;
+  for_each_line(found.text, 2, [&](const std::vector<std::string_view>& field) {
     const std::string name(field[0]);
     const auto owner = name.substr(0, name.find('#'));
     // -d 1 reaches a filesystem's children, too.
-    if (std::find(datasets.begin(), datasets.end(), owner) != datasets.end()) names.push_back(name);
+    if (std::find(datasets.begin(), datasets.end(), owner) == datasets.end()) return;
+    bookmarks.push_back({name, parse_number(field[1])});
   });
-  return names;
+  return bookmarks;
 }
 
 UnixTime creation_time(const std::string& name) {

@@ -45,6 +45,11 @@ struct Dataset {
   bool operator==(const Dataset&) const = default;
 };
 
+struct Bookmark {
+  std::string name;             ///< dataset#name
+  std::uint64_t createtxg = 0;  ///< of what it marks
+};
+
 struct Snapshot {
   std::string name;  ///< full: dataset@name
   std::uint64_t guid = 0;
@@ -114,7 +119,7 @@ std::map<std::string, std::string> origins_of(const std::vector<std::string>& na
 /// Properties that are set on these datasets themselves, or were received with them; ZFS's and others'. In one call.
 std::map<std::string, Properties> own_properties(const std::vector<std::string>& names);
 /// Names ("rpool/vms/web#b") of the bookmarks of exactly these datasets.
-std::vector<std::string> list_bookmarks(const std::vector<std::string>& datasets);
+std::vector<Bookmark> list_bookmarks(const std::vector<std::string>& datasets);
 /// When a dataset was made; 0 when there is none.
 UnixTime creation_time(const std::string& name);
 /// The same of several, in one call; those that do not exist are left out.

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <optional>
 
 #include "base/size.h"
 #include "zfs/dataset.h"
@@ -39,22 +40,34 @@ std::vector<fs::path> processes() {
   return all;
 }
 
-/// Snapshots of these datasets among the arguments of a `zfs send`. An incremental source may be given as "@s" alone:
-/// it is then of the dataset that is sent.
-std::vector<std::string> named_in(const std::vector<std::string>& arguments, const std::vector<std::string>& datasets) {
+bool is_replication(const std::string& argument) {
+  const bool short_flags = argument.size() > 1 && argument[0] == '-' && argument[1] != '-';
+  return argument == "--replicate" || (short_flags && argument.find('R') != std::string::npos);
+}
+
+/// What the arguments of a `zfs send` name of these datasets. An incremental source may be given as "@s" alone: it is
+/// then of the dataset that is sent.
+std::optional<Send> send_in(const std::vector<std::string>& arguments, const std::vector<std::string>& datasets) {
   const bool sends = arguments.size() > 2 && fs::path(arguments[0]).filename() == "zfs" && arguments[1] == "send";
-  if (!sends) return {};
+  if (!sends) return std::nullopt;
+  Send send;
   const auto dataset = dataset_of(arguments.back());
-  if (std::find(datasets.begin(), datasets.end(), dataset) == datasets.end()) return {};
-  std::vector<std::string> snapshots;
-  for (auto argument = arguments.begin() + 2; argument != arguments.end(); ++argument) {
-    if (argument->starts_with('@')) {
-      snapshots.push_back(dataset + *argument);
-    } else if (argument->find('@') != std::string::npos) {
-      snapshots.push_back(*argument);
+  if (std::any_of(arguments.begin() + 2, arguments.end() - 1, is_replication)) {
+    for (const auto& one : datasets) {
+      if (one == dataset || is_below(one, dataset)) send.whole.push_back(one);
     }
   }
-  return snapshots;
+  const bool named = std::find(datasets.begin(), datasets.end(), dataset) != datasets.end();
+  if (!named && send.whole.empty()) return std::nullopt;
+  for (auto argument = arguments.begin() + 2; argument != arguments.end(); ++argument) {
+    if (argument->starts_with('@')) {
+      send.snapshots.push_back(dataset + *argument);
+    } else if (argument->find('@') != std::string::npos) {
+      send.snapshots.push_back(*argument);
+    }
+  }
+  if (send.snapshots.empty()) return std::nullopt;
+  return send;
 }
 
 std::uint64_t written_by(const fs::path& process) {
@@ -87,9 +100,12 @@ std::string reader_of(const fs::path& process) {
 std::vector<Send> running_sends(const std::vector<std::string>& datasets) {
   std::vector<Send> sends;
   for (const auto& process : processes()) {
-    auto snapshots = named_in(arguments_of(process), datasets);
-    if (snapshots.empty()) continue;
-    sends.push_back({std::stoi(process.filename()), std::move(snapshots), reader_of(process), written_by(process)});
+    auto send = send_in(arguments_of(process), datasets);
+    if (!send) continue;
+    send->pid = std::stoi(process.filename());
+    send->target = reader_of(process);
+    send->bytes = written_by(process);
+    sends.push_back(std::move(*send));
   }
   return sends;
 }

@@ -10,9 +10,10 @@ namespace kld::zfs {
 /// A `zfs send` that runs on this host.
 struct Send {
   int pid = 0;
-  std::vector<std::string> snapshots;  ///< that it names: what it sends, and from where on
-  std::string target;                  ///< command line of what reads from it; empty: not known
-  std::uint64_t bytes = 0;             ///< written so far
+  std::vector<std::string> snapshots;   ///< that it names: what it sends, and from where on
+  std::vector<std::string> whole = {};  ///< datasets of which it may be sending any: a replication stream
+  std::string target;                   ///< command line of what reads from it; empty: not known
+  std::uint64_t bytes = 0;              ///< written so far
 };
 
 /// Sends of snapshots of these datasets, by a look at every process.

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-pytest.register_assert_rewrite("host", "faults", "sweeps")
+pytest.register_assert_rewrite("host", "faults", "past", "sweeps")
 
 from host import JOURNAL, REPOSITORY, Host, environment, lab  # noqa: E402
 

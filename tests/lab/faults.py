@@ -53,6 +53,7 @@ class Command:
     take_back: Callable = field(default=lambda host: None)  # by hand, once it went through or was finished
     whole: Callable = field(default=lambda host: None)  # asserts that what it makes is there and whole
     anew: bool = False  # what `take_back` makes is like the state before, with other guids
+    loses: bool = False  # what fails behind its commit point is finished, too
 
     def plan(self, host):
         return plan_of(host, self.argv)
@@ -93,15 +94,22 @@ def _make_victim(host):
     host.run("virsh", "autostart", "victim")
 
 
-def _set_back(name):
-    """A machine with two disks that has a snapshot, and newer ones."""
+def newer(name):
+    """What is newer than @then on a machine that went back to it."""
     def make(host):
-        host.create(name, "-q", "--disk", "data=64M", tpm=True)
-        host.run("kvm-snap", "-q", name, "snap", "then")
         host.fill(name, mib=1)
         host.run("kvm-snap", "-q", name, "snap", "later")
         host.run("virsh", "desc", name, "--config", "--new-desc", "edited since")
         host.run("kvm-snap", "-q", name, "snap", "latest")
+    return make
+
+
+def set_back(name):
+    """A machine with two disks that has a snapshot, and newer ones."""
+    def make(host):
+        host.create(name, "-q", "--disk", "data=64M", tpm=True)
+        host.run("kvm-snap", "-q", name, "snap", "then")
+        newer(name)(host)
     return make
 
 
@@ -186,7 +194,7 @@ def prepare(host):
         host.sh(f"uuid=$(virsh domuuid {name}); mkdir -p {TPM}/$uuid/tpm2; echo {name} >{TPM}/$uuid/tpm2/tpm2-00.permall")
     host.run("virsh", "desc", "edited", "--config", "--new-desc", "edited by hand")
     for name in ("back", "undone"):
-        _set_back(name)(host)
+        set_back(name)(host)
     host.run("kvm-snap", "-q", "undone", "rollback", "then")
     host.create("pruned", "-q")
     _make_old(host)

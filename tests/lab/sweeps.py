@@ -85,6 +85,6 @@ def test_a_zfs_call_fails(host, request, command):
         assert result.rc in (1, 3, 4), f"call {call}: {result}"
         assert result.errors, result
         assert journal_entries(host) == (1 if result.rc == 4 else 0), result
-        assert trial.settle("ZFS call fails") or command.finishes, f"call {call}"
+        assert trial.settle("ZFS call fails") or command.finishes or (command.loses and result.rc == 4), f"call {call}"
         failed += 1
     assert failed, f"none of the calls {calls} was made"

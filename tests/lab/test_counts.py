@@ -229,6 +229,7 @@ COMMANDS = [
     ("kvm-snap VM rollback", ["kvm-snap", "-q", "counted", "rollback", "t"]),
     ("kvm-snap VM kept", ["kvm-snap", "counted", "kept"]),
     ("kvm-snap VM undo", ["kvm-snap", "-q", "counted", "undo"]),
+    ("kvm-snap VM rollback --destroy-newer", ["kvm-snap", "-q", "counted", "rollback", "t", "--destroy-newer", "--yes"]),
     ("kvm-snapshot", ["kvm-snapshot", "-q"]),
     ("kvm-snapshot --explain", ["kvm-snapshot", "--explain"]),
     ("kvm-delete", ["kvm-delete", "-q", "counted", "counted-2", "counted-3", "--yes"]),

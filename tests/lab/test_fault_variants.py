@@ -2,7 +2,7 @@
 """Other ways through the same commands, broken like those of test_faults: one of them, or all in a soak."""
 
 import pytest
-from faults import Command, are_machines, named, prepare, sample, trial_of
+from faults import Command, are_machines, named, newer, prepare, sample, set_back, trial_of
 from sweeps import power_cut, table, table_on_disk, test_a_zfs_call_fails, test_interrupted, test_killed_at_a_record, \
     with_commands  # noqa: F401
 
@@ -28,6 +28,12 @@ def is_revived(host):
     assert host.run("kvm-snap", "ghost", "kept", "--json").json == []
 
 
+def has_lost(host):
+    are_machines("lossy")(host)
+    assert host.snapshots("lossy") == host.snapshots("lossy-data") == host.snapshots(".state/lossy/tpm") == ["then"]
+    assert "edited since" not in host.xml("lossy")
+
+
 VARIANTS = named(
     Command("create --image", ["kvm-create", "imaged", "--no-start", "--image", "/root/small.raw", "--thick", "--ram",
                                "256", "--user", "ann"],
@@ -46,6 +52,8 @@ VARIANTS = named(
             whole=are_machines("lost"), anew=True),
     Command("undo of a ghost", ["kvm-snap", "ghost", "undo"], changes=3,
             take_back=lambda host: host.run("kvm-delete", "-q", "ghost", "--ghost", "--yes"), whole=is_revived, anew=True),
+    Command("rollback --destroy-newer", ["kvm-snap", "lossy", "rollback", "then", "--destroy-newer", "--yes"], changes=9,
+            take_back=newer("lossy"), whole=has_lost, anew=True, loses=True),
 )
 
 
@@ -58,6 +66,7 @@ def prepare_variants(host):
     host.create("ghost", "-q", tpm=True)
     host.run("kvm-delete", "-q", "ghost", "--ghost", "--yes")
     host.fill("source", mib=8)
+    set_back("lossy")(host)
     host.sh("systemctl restart libvirtd; for name in seeded lost; do kvm-snap -q $name snap first; "
             "kvm-snap -q $name delete first --yes; done")
     lose(host)

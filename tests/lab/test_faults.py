@@ -482,8 +482,8 @@ def test_power_cut(host, request):
     power_cut(host, command, generator("power record").choice(trial.records[1:]))
 
 
-@pytest.mark.parametrize("name, act", [("adopt", "rename-dataset"), pytest.param("delete", "undefine-domains",
-                                                                                  marks=pytest.mark.soak)])
+@pytest.mark.parametrize("name, act", [("adopt", "rename-dataset"), ("rollback", "promote-datasets"),
+                                       pytest.param("delete", "undefine-domains", marks=pytest.mark.soak)])
 def test_power_cut_on_what_starts_with_the_host(host, name, act):
     """Half taken in, or half gone, it must not start; afterwards it is marked again."""
     trial = trial_of(host, COMMANDS[name])
@@ -498,7 +498,7 @@ def test_power_cut_on_what_starts_with_the_host(host, name, act):
     assert journal_entries(host) == 0, host.sh("journalctl -b -u kld-recover.service --no-pager")
     assert host.domains()[machine] == "shut off"
     assert "Autostart:      enable" in host.run("virsh", "dominfo", machine).out
-    if name == "adopt":
+    if name != "delete":
         host.run("virsh", "autostart", machine, "--disable")
     assert trial.settle("power cut, with autostart")
 

@@ -4,57 +4,9 @@
 import re
 
 from host import ROOT, STATE, TPM, UTC
+from past import change, genid, get, guids, put, ready, says
 
 KEPT = re.compile(rf"web-{UTC}")
-
-
-def put(host, volume, text):
-    """Writes a line to the beginning of a volume, and waits until ZFS has it."""
-    host.sh(f"printf '%-511s\\n' '{text}' | dd of=/dev/zvol/{ROOT}/{volume} oflag=direct conv=notrunc status=none; zpool sync")
-
-
-def get(host, volume):
-    return host.sh(f"head -c 511 /dev/zvol/{ROOT}/{volume} | tr -d '\\0'").strip()
-
-
-def change(host, text, disks=("web", "web-data")):
-    """Every part of the machine says `text` then."""
-    for disk in disks:
-        put(host, disk, text)
-    host.sh(f"mkdir -p {TPM}/{host.uuid('web')}/tpm2; echo '{text}' | tee {TPM}/{host.uuid('web')}/tpm2/marker "
-            f">{STATE}/web/uefi_VARS.fd; virsh -q desc web --config --new-desc '{text}'")
-
-
-def says(host, text, disks=("web", "web-data")):
-    found = [get(host, disk) for disk in disks]
-    found += host.sh(f"cat {TPM}/{host.uuid('web')}/tpm2/marker {STATE}/web/uefi_VARS.fd; "
-                     "virsh -q desc web --config").splitlines()
-    assert set(found) == {text}, found
-    assert f"<description>{text}</description>" in host.read(f"{STATE}/web/domain.xml")
-
-
-def guids(host):
-    """Of all snapshots, with the name behind '@', wherever they lie."""
-    out = host.run("zfs", "list", "-Hp", "-t", "snapshot", "-o", "name,guid").out
-    return sorted((line.split("\t")[0].split("@")[1], line.split("\t")[1]) for line in out.splitlines())
-
-
-def genid(host):
-    return host.definition("web").findtext("genid")
-
-
-def ready(host):
-    """web with two disks and a TPM, snapshots @first, @then and @later, a clone of each of the last two."""
-    host.create("web", "--disk", "data=64M", "--autostart", tpm=True)
-    change(host, "first")
-    host.run("kvm-snap", "-q", "web", "snap", "first")
-    change(host, "then")
-    host.run("kvm-snap", "-q", "web", "snap", "then")
-    host.run("kvm-clone", "-q", "web", "early", "--snap", "then")
-    change(host, "later")
-    host.run("kvm-snap", "-q", "web", "snap", "later")
-    host.run("kvm-clone", "-q", "web", "late", "--snap", "later")
-    change(host, "now")
 
 
 def test_back_and_back_again(host):
@@ -184,6 +136,7 @@ def test_refused(host):
         ([*rollback, "then", "--keep-for", "7"], 2, "--keep-for '7' is not a duration"),
         ([*rollback, "then", "--timeout", "0s"], 2, "must be more than zero"),
         (["kvm-snap", "web", "undo", "--only-disks"], 2, "--only-disks is for rollback"),
+        (["kvm-snap", "web", "undo", "--destroy-newer"], 2, "--destroy-newer is for rollback"),
     ])
     # Somebody has a disk open, or sends what would move.
     host.sh(f"nohup setsid sh -c 'exec sleep 600 </dev/zvol/{ROOT}/web-data' >/dev/null 2>&1 & sleep 1")
@@ -195,6 +148,11 @@ def test_refused(host):
             "nohup setsid sh -c 'exec sleep 600 </root/slow' >/dev/null 2>&1 & sleep 2")
     host.refuses(*rollback, "big", says=[f"zfs send of {ROOT}/web@big (pid ", "to 'cat'", "so far"])
     host.sh("pkill -x sleep; sleep 1; ! pgrep -f '^zfs send'")
+    # A stream of all below the root may be reading any of them.
+    host.sh(f"zfs snapshot -r {ROOT}@all; nohup setsid sh -c 'zfs send -R {ROOT}@all | cat >/root/slow' >/dev/null 2>&1 & "
+            "nohup setsid sh -c 'exec sleep 600 </root/slow' >/dev/null 2>&1 & sleep 2")
+    host.refuses(*rollback, "then", says=[f"zfs send of {ROOT}@all (pid "])
+    host.sh(f"pkill -x sleep; sleep 1; ! pgrep -f '^zfs send'; zfs destroy -r {ROOT}@all")
     host.run("kvm-snap", "-q", "web", "delete", "big", "--yes")
     # What it was could not start here any more, or is not there any more.
     host.sh("virsh dumpxml web --inactive >/root/now.xml; ip link add br7 type bridge; "
@@ -207,6 +165,10 @@ def test_refused(host):
     host.run("kvm-snap", "-q", "web", "snap", "with-iso")
     host.sh("virsh define /root/now.xml; rm /root/some.iso")
     host.refuses(*rollback, "with-iso", says="/root/some.iso is not there")
+    host.sh("touch /root/vmlinuz; sed 's|</type>|</type><kernel>/root/vmlinuz</kernel>|' /root/now.xml >/root/then.xml; virsh define /root/then.xml")
+    host.run("kvm-snap", "-q", "web", "snap", "direct")
+    host.sh("virsh define /root/now.xml; rm /root/vmlinuz")
+    host.refuses(*rollback, "direct", says="/root/vmlinuz is not there")
     host.sh(f"virsh detach-disk web vdb --config; zfs rename {ROOT}/web-data vmpool/elsewhere")
     host.refuses(*rollback, "then", says="is no zvol of this machine any more")
 
@@ -237,6 +199,10 @@ def test_a_disk_that_came_later(host):
     assert f"{ROOT}/web-data is not in '@then': it goes aside" in result.err
     says(host, "then", ["web"])
     assert "web-data" not in host.xml("web") and "web-data" not in host.datasets()
+    # Its name may be another's by then.
+    host.create("web-data")
+    host.refuses("kvm-snap", "web", "undo", says=f"{ROOT}/web-data, of machine 'web-data'", hint="rename or delete")
+    host.run("kvm-delete", "-q", "web-data", "--yes")
     host.run("kvm-snap", "web", "undo")
     says(host, "now")
 

@@ -258,7 +258,7 @@ Scene define_again_scene() {
 /// web with snapshots @then and @later, and a clone of each; golden is what web was cloned from.
 struct Rollback {
   Host host;
-  RollbackRequest request{"web", "then", true, 60, false, kKeptFor};
+  RollbackRequest request{{"web", true, 60, kKeptFor}, "then", false, false};
   RollbackFacts facts;
   FakeHost before;
 
@@ -332,6 +332,17 @@ View view_of(const FakeHost& host, const View& earlier) {
   return view;
 }
 
+/// Nothing was cloned from what is newer.
+void the_classic_way(Rollback& one) {
+  one.request.destroy_newer = true;
+  for (auto& snapshot : one.facts.snapshots) {
+    if (snapshot.short_name() == "later") snapshot.clones.clear();
+  }
+  for (auto& [name, dataset] : one.before.datasets) {
+    if (dataset.origin.ends_with("@later")) dataset.origin.clear();
+  }
+}
+
 /// The host as a rollback leaves it, as a view and as a fake host.
 Scene undo_scene(virt::State state, bool only_disks) {
   Rollback first(state);
@@ -355,7 +366,7 @@ Scene undo_scene(virt::State state, bool only_disks) {
   facts.host.interfaces = {"br0"};
   View as_it_runs = view;
   for (auto& info : as_it_runs.domains) info.state = state;
-  return scene(std::move(before), plan_undo(as_it_runs, {"web", {}, true, 60, kKeptFor}, facts, test::fresh_again()));
+  return scene(std::move(before), plan_undo(as_it_runs, {{"web", true, 60, kKeptFor}, {}}, facts, test::fresh_again()));
 }
 
 /// golden with a clone; `request` says who is set aside.
@@ -452,6 +463,22 @@ std::vector<Case> cases() {
        [] { return rollback_scene(virt::State::running, [](auto& o) { o.request.only_disks = true; }); }},
       {"RollbackToTheNewest", [=] { return rollback_scene(off, [](auto& o) { o.request.snapshot.reset(); }); }},
       {"RollbackBeforeADisk", [=] { return rollback_scene(off, without_data); }},
+      {"RollbackTheClassicWay", [=] { return rollback_scene(off, the_classic_way); }},
+      {"RollbackTheClassicWayOfWhatRuns", [] { return rollback_scene(virt::State::running, the_classic_way); }},
+      {"RollbackTheClassicWayOfDisks",
+       [=] {
+         return rollback_scene(off, [](auto& o) {
+           the_classic_way(o);
+           o.request.only_disks = true;
+         });
+       }},
+      {"RollbackTheClassicWayToTheNewest",
+       [=] {
+         return rollback_scene(off, [](auto& o) {
+           the_classic_way(o);
+           o.request.snapshot = "later";
+         });
+       }},
       {"Undo", [=] { return undo_scene(off, false); }},
       {"UndoOfWhatRuns", [] { return undo_scene(virt::State::running, false); }},
       {"UndoOfDisks", [=] { return undo_scene(off, true); }},

@@ -285,7 +285,7 @@ TEST(Kept, AnotherMachinesVersionDoesNotTakeThePresentsPlace) {
   const SameName one;
   RollbackFacts facts;
   for (const auto& kept : {"golden-2026-04-04T13:00:00Z", "golden-2026-04-04T14:35:00Z"}) {
-    const auto result = plan_undo(one.host.view, {"golden", kept}, facts, fresh());
+    const auto result = plan_undo(one.host.view, {{"golden"}, kept}, facts, fresh());
     EXPECT_EQ(kind_of(result), "name-taken") << test::to_text(result);
   }
 }

@@ -6,49 +6,16 @@
 #include "plan/delete.h"
 #include "plan/drop.h"
 #include "unit/golden.h"
-#include "unit/plan/builders.h"
+#include "unit/plan/rollback_scenes.h"
 
 namespace kld::plan {
 namespace {
 
+using test::Back;
 using test::fresh;
-using test::Host;
+using test::kind_of;
 using test::steps_of;
-
-/// web with two disks, shut off, and its snapshots @old, @then and @later.
-struct Back {
-  Host host;
-  RollbackRequest request{"web", "then", false, 60, false, kKeptFor};
-  RollbackFacts facts;
-
-  explicit Back(const test::MachineOptions& options = {.labels = {"data"}}) {
-    host.machine("web", options).machine("mail");
-    for (const auto& [name, txg] : {std::pair("old", 200), std::pair("then", 300), std::pair("later", 400)}) {
-      const auto parts = host.snapshots("web", name, static_cast<std::uint64_t>(txg));
-      facts.snapshots.insert(facts.snapshots.end(), parts.begin(), parts.end());
-    }
-    const auto xml = test::definition(host, "web");
-    facts.definitions = {xml, true, xml};
-    facts.past_definition = xml;
-    facts.host.interfaces = {"br0"};
-    for (const auto& dataset : host.require("web").datasets()) facts.properties[dataset.name] = dataset.user;
-    facts.properties["rpool/vms/.state/web/tpm"]["mountpoint"] = tpm_directory(test::uuid_of("web"));
-  }
-  void drop_snapshot(const std::string& name) {
-    std::erase_if(facts.snapshots, [&](const auto& snapshot) { return snapshot.name == name; });
-  }
-  Result result() const { return plan_rollback(host.view, request, facts, fresh()); }
-  std::string text() const { return test::to_text(result()); }
-  Plan plan() const {
-    const auto answer = result();
-    if (refused(answer)) throw std::runtime_error(test::to_text(answer));
-    return std::get<Plan>(answer);
-  }
-};
-
-std::string kind_of(const Result& result) {
-  return refused(result) ? std::get<Refusal>(result).kind : std::string("a plan");
-}
+using test::Undo;
 
 /// Kind of the refusal after `change`, with its evidence and hint in `words`.
 std::string kind(const std::function<void(Back&)>& change, std::string* words = nullptr) {
@@ -159,6 +126,43 @@ TEST(PlanRollback, WhatHoldsTheMachineIsRefused) {
       << "its past version reserves as much";
 }
 
+// ZFS fills a reservation up again that a snapshot has taken from.
+TEST(PlanRollback, WhatThickVolumesReserveMustBeThere) {
+  const auto with = [](std::uint64_t refreservation, std::uint64_t written, const char* reservation) {
+    return kind([&](auto& b) {
+      auto& disk = b.host.dataset("rpool/vms/web");
+      disk.refreservation = refreservation;
+      disk.written = written;
+      b.facts.properties[disk.name]["reservation"] = reservation;
+    });
+  };
+  EXPECT_EQ(with(500 * GiB, 200 * GiB, "0"), "a plan");
+  EXPECT_EQ(with(500 * GiB, 400 * GiB, "0"), "no-room");
+  EXPECT_EQ(with(500 * GiB, 200 * GiB, "214748364800"), "no-room");
+  EXPECT_EQ(with(0, 900 * GiB, "0"), "a plan");
+}
+
+TEST(PlanRollback, WhatHasAnotherKeyThanTheRootIsRefused) {
+  std::string words;
+  const auto with = [&](const std::string& dataset, const std::string& key) {
+    return kind([&](auto& b) { b.host.dataset(dataset).encryption_root = key; }, &words);
+  };
+  EXPECT_EQ(with("rpool/vms/web", "rpool/vms/web"), "own-key");
+  EXPECT_NE(words.find("rpool/vms/web has a key of its own"), std::string::npos) << words;
+  EXPECT_EQ(with("rpool/vms/web", "rpool/vms/golden"), "own-key");
+  EXPECT_NE(words.find("rpool/vms/web takes its key from rpool/vms/golden"), std::string::npos) << words;
+  Back all;
+  for (auto& dataset : all.host.view.datasets) dataset.encryption_root = "rpool";
+  EXPECT_EQ(kind_of(all.result()), "a plan");
+  Back classic;
+  classic.request.destroy_newer = true;
+  classic.host.dataset("rpool/vms/web").encryption_root = "rpool/vms/web";
+  EXPECT_EQ(kind_of(classic.result()), "a plan") << "where nothing is promoted";
+  Undo undo;
+  undo.host.dataset("rpool/vms/web-data").encryption_root = "rpool/vms/web-data";
+  EXPECT_EQ(kind_of(undo.result()), "own-key");
+}
+
 TEST(PlanRollback, AllThatIsSetOnThePresentIsSetOnThePast) {
   Back one;
   auto& own = one.facts.properties["rpool/vms/web"];
@@ -180,54 +184,6 @@ TEST(PlanRollback, AllThatIsSetOnThePresentIsSetOnThePast) {
   EXPECT_EQ(set->properties, (zfs::Properties{{"compression", "zstd-3"}}));
   EXPECT_EQ(set->previous, set->properties) << "should it be taken back where the present is";
 }
-
-/// web after a rollback to @then: what was the present lies aside.
-struct Undo {
-  Host host;
-  UndoRequest request{"web", {}, false, 60, kKeptFor};
-  RollbackFacts facts;
-  static constexpr char kAside[] = "rpool/vms/.kept/web-2026-04-04T14:35:00Z";
-
-  explicit Undo(const std::string& container = kAside) {
-    host.machine("web", {.labels = {"data"}});
-    auto root = test::filesystem("rpool/vms/.kept", "none");
-    root.mounted = false;
-    host.add(root);
-    add(container, "then");
-    for (const auto& name : {"old", "then"}) {
-      const auto parts = host.snapshots("web", name, name == std::string("old") ? 200 : 300);
-      facts.snapshots.insert(facts.snapshots.end(), parts.begin(), parts.end());
-    }
-    facts.snapshots.push_back(test::snapshot(container + "/web@later", 400));
-    const auto xml = test::definition(host, "web");
-    facts.definitions = {xml, true, xml};
-    facts.past_definition = xml;
-    facts.host.interfaces = {"br0"};
-  }
-  void add(const std::string& container, const std::string& snapshot) {
-    auto aside = test::filesystem(container, "none");
-    aside.mounted = false;
-    aside.user = {{zfs::property::machine, "web"}, {zfs::property::kept, "rollback"}};
-    aside.createtxg = test::number_of(container);
-    host.add(aside);
-    for (const auto& label : {kFirstDisk, "data"}) {
-      const auto name = zfs::last_component(disk_dataset(test::kRoot, "web", label));
-      auto disk = test::volume(container + "/" + name);
-      disk.origin = fmt::format("rpool/vms/{}@{}", name, snapshot);
-      disk.user = {{zfs::property::machine, "web"}, {zfs::property::disk, label}};
-      host.add(disk);
-    }
-    for (const auto& [name, origin] :
-         {std::pair("/.state", "rpool/vms/.state/web@"), std::pair("/.state/tpm", "rpool/vms/.state/web/tpm@")}) {
-      auto state = test::filesystem(container + name, "none");
-      state.mounted = false;
-      state.origin = origin + snapshot;
-      state.user = {{zfs::property::machine, "web"}};
-      host.add(state);
-    }
-  }
-  Result result() const { return plan_undo(host.view, request, facts, test::fresh_again()); }
-};
 
 TEST(PlanUndo, BringsThePresentBack) { expect_golden("plan/undo.txt", test::to_text(Undo().result())); }
 
@@ -258,9 +214,9 @@ TEST(PlanUndo, WhatHangsOnALaterOneWaitsForThat) {
 // OpenZFS 2.1 panics at a bookmark that is there twice.
 TEST(PlanUndo, EqualNamesAreRefusedBeforeAnythingIsDone) {
   Undo one;
-  one.facts.bookmarks = {"rpool/vms/web#backup", std::string(Undo::kAside) + "/web#other"};
+  one.facts.bookmarks = {{"rpool/vms/web#backup", 1}, {std::string(Undo::kAside) + "/web#other", 1}};
   EXPECT_EQ(kind_of(one.result()), "a plan");
-  one.facts.bookmarks.push_back(std::string(Undo::kAside) + "/web#backup");
+  one.facts.bookmarks.push_back({std::string(Undo::kAside) + "/web#backup", 2});
   EXPECT_EQ(kind_of(one.result()), "named-twice");
   Undo two;
   two.facts.snapshots.push_back(test::snapshot(std::string(Undo::kAside) + "/web@old", 500));
@@ -282,6 +238,29 @@ TEST(PlanUndo, AVersionThatLostADiskIsRefused) {
   std::erase_if(one.host.view.datasets,
                 [](const auto& d) { return d.name == std::string(Undo::kAside) + "/web-data"; });
   EXPECT_EQ(kind_of(one.result()), "disk-gone");
+}
+
+TEST(PlanUndo, AVersionThatSomebodyLooksIntoIsRefused) {
+  Undo one;
+  const auto part = [](const std::string& name) { return std::string(Undo::kAside) + name; };
+  one.facts.kept_holders = {"sleep (pid 7) has it open"};
+  EXPECT_EQ(kind_of(one.result()), "in-use");
+  one.facts.kept_holders.clear();
+  one.host.add(test::domain("rescue", virt::State::shut_off, {"/dev/zvol/" + part("/web-data")}));
+  EXPECT_NE(test::to_text(one.result()).find("web-data is a disk of domain 'rescue'"), std::string::npos);
+  one.host.view.domains.pop_back();
+  one.host.dataset(part("/.state")).mounted = true;
+  EXPECT_NE(test::to_text(one.result()).find(part("/.state is mounted")), std::string::npos);
+}
+
+TEST(PlanUndo, APlaceThatAnotherMachineHasTakenIsRefused) {
+  Undo one;
+  std::erase_if(one.host.view.datasets, [](const auto& d) { return d.name == "rpool/vms/web-data"; });
+  one.host.machine("web-data");
+  one.facts.definitions.current = one.facts.past_definition = test::definition("web", {"/dev/zvol/rpool/vms/web"});
+  const auto result = one.result();
+  ASSERT_EQ(kind_of(result), "name-taken");
+  EXPECT_NE(test::to_text(result).find("rpool/vms/web-data, of machine 'web-data'"), std::string::npos);
 }
 
 TEST(PlanDrop, DestroysOneVersion) {

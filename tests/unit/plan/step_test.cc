@@ -52,6 +52,7 @@ std::vector<Step> one_of_each() {
       DiscardSaved{{"web", "u-web"}},
       DestroyDatasets{{{"rpool/vms/web", 42, ""}, {"rpool/vms/.state/web", 43, "/s/web"}}},
       DestroySnapshots{{{"rpool/vms/web@s", 44}}, true},
+      RollbackDatasets{{{"rpool/vms/web", "rpool/vms/web@s", 45}}, {"rpool/vms/web#base"}},
       DestroyOwn{{"rpool/vms/web"}, {"rpool/vms/golden@s"}, kOp},
       RestoreFiles{kFiles},
   };

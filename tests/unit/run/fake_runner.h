@@ -664,6 +664,24 @@ class FakeRunner : public Runner {
       destroy_snapshots(names);
     }};
   }
+  Acts acts_of(const plan::RollbackDatasets& step) {
+    Acts acts;
+    for (const auto& one : step.datasets) {
+      acts.emplace_back([=, this] {
+        const auto target = host_.snapshots.find(one.snapshot);
+        if (target == host_.snapshots.end() || target->second.guid != one.guid)
+          throw Error(fmt::format("'{}' is not the snapshot it was", one.snapshot));
+        for (const auto& name : snapshots_of(one.dataset)) {
+          if (host_.snapshots.at(name).createtxg > target->second.createtxg)
+            throw Error(fmt::format("'{}' is newer than '{}'", name, one.snapshot));
+        }
+        auto& dataset = host_.datasets.at(one.dataset);
+        dataset.content = target->second.content;
+        dataset.files = target->second.files;
+      });
+    }
+    return acts;
+  }
   Acts acts_of(const plan::DestroyOwn& step) {
     Acts acts;
     acts.emplace_back([=, this] {
