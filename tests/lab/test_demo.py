@@ -21,7 +21,13 @@ STORY = [
     "kvm-list",
     "kvm-list --tree",
     "virsh -q start demo-web-1",
+    "kvm-snap demo-web-1 snap before-upgrade",
     "kvm-clone demo-web-1 demo-web-1-copy",
+    "kvm-snap demo-web-1 rollback before-upgrade --stop",
+    "kvm-snap demo-web-1 kept",
+    "kvm-list --tree",
+    "kvm-snap demo-web-1 undo --stop",
+    "kvm-snap demo-web-1 list",
     "kvm-delete demo-golden --force --yes",
     "kvm-delete --force --yes demo-golden demo-web-1 demo-web-2 demo-web-3 demo-web-1-copy --quiet",
     "kvm-list",
@@ -47,7 +53,7 @@ def test_demo(host):
     demo = ["/root/kld/tools/demo", "--here"]
     with host.assert_unchanged():
         pause_golden(host, "echo 'KVM internal error. Suberror: 1' >>/var/log/libvirt/qemu/demo-golden.log")
-        result = host.run(*demo, "vmpool", timeout=1800)
+        result = host.run(*demo, "vmpool", timeout=2700)
         shown = result.out
         assert "demo-golden stopped: KVM internal error" in result.err, result
         assert f"packages to build with, /root/kld/build, and the guest, {GUEST}" in result.err, result
@@ -61,6 +67,7 @@ def test_demo(host):
         found = re.findall(rf"^  {what} +(\S.*)$", shown, re.MULTILINE)
         assert len(found) == len(set(found)) == 2, shown
     assert re.search(r"^@first-boot .* application ", shown, re.MULTILINE), shown
+    assert re.findall(r"^  version +(\S*)$", shown, re.MULTILINE) == ["2", "1"], shown
     assert "├─ demo-web-1" in shown
     refused = shown[shown.index("$ kvm-delete demo-golden --force --yes"):]
     assert "machine 'demo-web-3'" in refused.split("\n# ")[0]
