@@ -231,6 +231,9 @@ void add_mounts(const Devices& devices, const std::vector<Mount>& mounts, std::v
   }
 }
 
+/// It looks into a volume that came, was renamed or written to, and is done with it soon.
+bool is_udev(const Holder& holder) { return holder.command == "(udev-worker)" || holder.command == "systemd-udevd"; }
+
 }  // namespace
 
 std::vector<Holder> kernel_holders(const std::vector<std::string>& volumes) {
@@ -243,13 +246,19 @@ std::vector<Holder> kernel_holders(const std::vector<std::string>& volumes) {
 }
 
 std::vector<Holder> holders(const std::vector<std::string>& volumes) {
-  std::vector<Holder> result;
-  const auto devices = devices_of(volumes, result);
-  if (devices.empty()) return result;
-  add_kernel_users(devices, result);
-  add_processes(devices, result);
-  add_mounts(devices, all_mounts(), result);
-  return result;
+  constexpr std::chrono::seconds kLimit{5};
+  const auto give_up = Clock::now() + kLimit;
+  while (true) {
+    std::vector<Holder> result;
+    const auto devices = devices_of(volumes, result);
+    if (devices.empty()) return result;
+    add_kernel_users(devices, result);
+    add_processes(devices, result);
+    add_mounts(devices, all_mounts(), result);
+    const bool passes = !result.empty() && std::all_of(result.begin(), result.end(), is_udev);
+    if (!passes || Clock::now() >= give_up) return result;
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
 }
 
 std::string to_string(const Holder& holder) {

@@ -34,7 +34,7 @@ struct Holder {
 };
 
 /// Who has these volumes or partitions of them open: processes, block devices stacked on them, loop devices, exports
-/// over SCSI and NVMe, mounts in any mount namespace, swap space.
+/// over SCSI and NVMe, mounts in any mount namespace, swap space. For udev, which is done soon, it waits up to 5 s.
 std::vector<Holder> holders(const std::vector<std::string>& volumes);
 /// Those of them that this host's kernel knows without a look at every process.
 std::vector<Holder> kernel_holders(const std::vector<std::string>& volumes);

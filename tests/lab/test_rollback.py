@@ -119,6 +119,24 @@ def test_what_runs(host):
     assert [line for line in host.state() if "mounted" not in line] == before
 
 
+def test_udev_looks_into_it(host):
+    """It is waited for: it looks into each volume that came, was renamed or written to, and is done soon."""
+    host.create("web")
+    host.run("kvm-snap", "-q", "web", "snap", "then")
+    rule = "/run/udev/rules.d/99-slow.rules"
+    host.write(rule, 'ACTION=="change", KERNEL=="zd*", PROGRAM="/bin/sleep 3"\n')
+    host.sh(f"""
+        udevadm control --reload
+        device=$(readlink -f /dev/zvol/{ROOT}/web)
+        opened() {{ ls -l /proc/[0-9]*/fd 2>/dev/null | grep -q " $device$"; }}
+        echo change >/sys/block/${{device#/dev/}}/uevent
+        for i in $(seq 50); do if opened; then break; fi; sleep 0.1; done
+        opened
+        kvm-snap web rollback then
+        rm {rule}; udevadm control --reload""")
+    assert host.run("kvm-snap", "web", "kept", "--json").json
+
+
 def test_refused(host):
     host.create("web", "--disk", "data=64M", tpm=True)
     change(host, "then")
