@@ -6,14 +6,7 @@ import time
 from datetime import datetime, timedelta, timezone
 
 from host import ROOT, STATE, TPM, UTC
-
-
-def put(host, volume, text):
-    host.sh(f"printf '%-511s\\n' '{text}' | dd of=/dev/zvol/{ROOT}/{volume} oflag=direct conv=notrunc status=none; zpool sync")
-
-
-def get(host, volume):
-    return host.sh(f"head -c 511 /dev/zvol/{ROOT}/{volume} | tr -d '\\0'").strip()
+from past import get, put
 
 
 def kept(host, machine):
