@@ -2,6 +2,7 @@
 #include "cli/context.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -192,6 +193,7 @@ void Context::dispose(const std::map<std::string, run::Lock>& locks, const run::
   const auto& plan = std::get<plan::Plan>(proposal.result);
   for (const auto& warning : plan.warnings) warn(warning);
   if (common.dry_run) {
+    if (proposal.always_told) talk(fmt::format("{}", fmt::join(proposal.question, "\n")));
     show(plan);
     return;
   }
@@ -218,7 +220,11 @@ void Context::show(const plan::Plan& plan) const {
 }
 
 void Context::confirm(const Proposal& proposal) const {
-  if (proposal.question.empty() || common.yes) return;
+  if (proposal.question.empty()) return;
+  if (common.yes) {
+    if (proposal.always_told) talk(fmt::format("{}", fmt::join(proposal.question, "\n")));
+    return;
+  }
   for (const auto& line : proposal.question) put(stderr, line + "\n");
   if (!is_terminal(Stream::in)) {
     throw Refused(
@@ -335,6 +341,7 @@ int report_error(const Error& error, bool json, bool changed) {
   if (!error.hint().empty()) text += fmt::format("hint: {}\n", error.hint());
   if (changed && error.undone() && (exit == Exit::failed || exit == Exit::interrupted))
     text += "Everything done so far was undone.\n";
+  if (changed && !error.undone() && exit == Exit::failed) text += "What was done before it stays.\n";
   if (exit == Exit::needs_recovery) text += "hint: something is left half done; 'kld recover' undoes or finishes it\n";
   put(stderr, text);
   return static_cast<int>(exit);

@@ -35,6 +35,8 @@ struct Proposal {
   plan::Result result;
   /// What is destroyed, asked for before it; empty: nothing is.
   std::vector<std::string> question;
+  /// It is told even where nobody is asked: with --yes, and with --dry-run.
+  bool always_told = false;
   /// The answer on success, for a person and for a program. `report` may look at the host again.
   std::function<std::string(const run::Host&)> report;
   std::function<nlohmann::json(const run::Host&)> report_json;

@@ -77,6 +77,8 @@ void roll_back(cli::Context& context, const std::string& machine, const std::str
   plan::RollbackRequest request{
       {machine, flags.stop, timeout_of(flags), parse_duration(flags.keep_for, "--keep-for")}, {}, flags.only_disks};
   if (!name.empty()) request.snapshot = name;
+  if (flags.destroy_newer && name.empty())
+    throw UsageError("--destroy-newer wants the name of a snapshot", fmt::format("see 'kvm-snap {} list'", machine));
   request.destroy_newer = flags.destroy_newer;
   const auto then = flags.destroy_newer ? std::string("What was newer is gone.") : how_to_undo(machine);
   change_version(context, machine, "rolled back", then, [&](const run::Host& host) {
@@ -85,6 +87,7 @@ void roll_back(cli::Context& context, const std::string& machine, const std::str
     const auto fresh = run::fresh();
     proposal.result = plan::plan_rollback(host.view(), request, facts, fresh);
     if (flags.destroy_newer) {
+      proposal.always_told = true;
       proposal.question = plan::lost_with(host.view(), request, facts, fresh.now);
       proposal.question.insert(proposal.question.begin(), "This destroys, for good:");
       proposal.question.emplace_back(
@@ -151,6 +154,7 @@ void drop(cli::Context& context, const std::string& machine, const std::string& 
         datasets.push_back(dataset.name);
         proposal.question.push_back(fmt::format("  {} ({})", dataset.name, format_size(dataset.used)));
       }
+      datasets.push_back(kept.container.name);
       facts.snapshots = zfs::list_snapshots(datasets, false);
       facts.origins = zfs::list_origins(zfs::pool_of(host.view().root));
       facts.holders = run::holders_of(kept);

@@ -28,14 +28,15 @@ std::optional<Refusal> pool_limit(const zfs::Pool& pool, std::uint64_t more, boo
                  evidence, "free space or add disks; --over-limit goes ahead all the same"};
 }
 
-std::optional<Refusal> no_room(const View& view, std::uint64_t more, bool over_limit) {
+std::optional<Refusal> no_room(const View& view, std::uint64_t more, std::optional<bool> over_limit) {
   const auto* root = find_dataset(view, view.root);
-  if (root == nullptr || over_limit || more <= root->available) return std::nullopt;
+  if (root == nullptr || over_limit.value_or(false) || more <= root->available) return std::nullopt;
+  const std::string hint = "free space or add disks";
   return Refusal{"no-room",
                  fmt::format("'{}' has not enough space left", view.root),
                  {fmt::format("{} available, quotas and reservations counted", format_size(root->available)),
                   fmt::format("this needs about {} more", format_size(more))},
-                 "free space or add disks; --over-limit goes ahead all the same"};
+                 over_limit ? hint + "; --over-limit goes ahead all the same" : hint};
 }
 
 std::optional<Refusal> pool_full(const View& view) {

@@ -15,9 +15,9 @@ inline constexpr double kPoolLimit = 0.80;
 /// Refuses to bring the pool above the limit with `more` bytes; nullopt when it stays below or `over_limit`.
 std::optional<Refusal> pool_limit(const zfs::Pool& pool, std::uint64_t more, bool over_limit);
 
-/// Refuses `more` bytes than what the root has left, which quotas, reservations and parity decide; nullopt with
-/// `over_limit`.
-std::optional<Refusal> no_room(const View& view, std::uint64_t more, bool over_limit);
+/// Refuses `more` bytes than what the root has left, which quotas, reservations and parity decide; nullopt when
+/// `over_limit`, which a command may have no flag for.
+std::optional<Refusal> no_room(const View& view, std::uint64_t more, std::optional<bool> over_limit = std::nullopt);
 
 /// Refuses when there is no room even for metadata: on a full pool nothing can be made, and little destroyed.
 std::optional<Refusal> pool_full(const View& view);

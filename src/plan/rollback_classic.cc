@@ -7,6 +7,7 @@
 
 #include "base/size.h"
 #include "base/time.h"
+#include "plan/limits.h"
 
 namespace kld::plan {
 namespace {
@@ -79,6 +80,20 @@ std::optional<Refusal> must_stay(const View& view, const Newer& newer, const Rol
   return std::nullopt;
 }
 
+/// Bytes that ZFS wants to have free: what it goes back over returns to the reservation of the dataset, but not before.
+std::uint64_t refilled(const Machine& machine, const std::vector<zfs::Snapshot>& parts, const RollbackFacts& facts) {
+  std::uint64_t bytes = 0;
+  for (const auto& dataset : machine.datasets()) {
+    const bool goes =
+        std::any_of(parts.begin(), parts.end(), [&](const auto& part) { return part.dataset() == dataset.name; });
+    if (!goes) continue;
+    const auto written = facts.written.find(dataset.name);
+    bytes +=
+        written == facts.written.end() ? dataset.refreservation : std::min(written->second, dataset.refreservation);
+  }
+  return bytes;
+}
+
 }  // namespace
 
 Result plan_classic_rollback(const View& view, const Machine& machine, const MachineSnapshot& snapshot,
@@ -98,6 +113,7 @@ Result plan_classic_rollback(const View& view, const Machine& machine, const Mac
   }
   const auto newer = newer_than(parts, facts);
   if (auto refusal = must_stay(view, newer, facts)) return *refusal;
+  if (auto refusal = no_room(view, refilled(machine, parts, facts))) return *refusal;
 
   Plan plan{"rollback", fresh.op, {machine.name}, {}, 0, {}};
   warn_of_moments(plan, snapshot);
@@ -107,14 +123,15 @@ Result plan_classic_rollback(const View& view, const Machine& machine, const Mac
   const auto& uuid = machine.domain->uuid;
   plan.steps.emplace_back(
       RedefineDomain{{machine.name, uuid, xml}, {machine.name, uuid, facts.definitions.current}, false});
-  plan.commit = plan.steps.size();
   DestroySnapshots doomed;
   for (const auto& one : newer.snapshots) doomed.snapshots.push_back({one.name, one.guid});
-  // One call, all or none: what ZFS refuses now leaves everything as it was.
-  if (!doomed.snapshots.empty()) plan.steps.emplace_back(std::move(doomed));
   RollbackDatasets back;
   for (const auto& part : parts) back.datasets.push_back({part.dataset(), part.name, part.guid});
   back.bookmarks = newer.bookmarks;
+  plan.steps.emplace_back(CheckNewer{{machine.name, uuid}, back.datasets, doomed.snapshots, back.bookmarks});
+  plan.commit = plan.steps.size();
+  // One call, all or none: what ZFS refuses now leaves everything as it was.
+  if (!doomed.snapshots.empty()) plan.steps.emplace_back(std::move(doomed));
   plan.steps.emplace_back(std::move(back));
   if (!arrival.only_disks) plan.steps.emplace_back(arriving_mounts(view, machine, arrival));
   plan.steps.emplace_back(WriteFiles{{{definition_path(machine.name), xml, true, arrival.saved}}, true});

@@ -87,8 +87,12 @@ std::optional<Refusal> not_in_snapshot(const View& view, const Machine& machine,
   auto definition = virt::Definition::parse(only_disks ? facts.definitions.current : facts.past_definition);
   definition.set_uuid(machine.domain->uuid);
   if (auto gone = gone_disks(view, machine, snapshot, definition); !gone.empty()) {
-    return refused("disk-gone", fmt::format("snapshot {} needs disks that it does not have any more", at),
-                   std::move(gone), "clone what is there instead: kvm-clone --snap");
+    return only_disks
+               ? refused("disk-gone",
+                         fmt::format("the present definition needs disks that snapshot {} does not have", at),
+                         std::move(gone), "without --only-disks they go aside with the present")
+               : refused("disk-gone", fmt::format("snapshot {} needs disks that it does not have any more", at),
+                         std::move(gone), "clone what is there: kvm-clone --snap; what went aside, 'undo' brings back");
   }
   if (only_disks) return std::nullopt;
   auto evidence = foreign_state_files(machine, definition);
@@ -127,7 +131,8 @@ std::optional<Refusal> key_not_common(const View& view, const std::vector<zfs::D
   if (evidence.empty()) return std::nullopt;
   return Refusal{"own-key",
                  fmt::format("what is encrypted with another key than that of '{}' cannot be set aside", view.root),
-                 std::move(evidence), "--destroy-newer can go back, for good; or clone the snapshot: kvm-clone --snap"};
+                 std::move(evidence),
+                 "a rollback with --destroy-newer can go back, for good; or clone the snapshot: kvm-clone --snap"};
 }
 
 std::optional<Refusal> cannot_start(const Machine& machine, const virt::Definition& coming,

@@ -141,6 +141,10 @@ std::string describe(const Step& step) {
           [](const DestroySnapshots& s) {
             return fmt::format("Destroying snapshot {}", join(s.snapshots, [](const auto& d) { return d.name; }));
           },
+          [](const CheckNewer& s) {
+            return fmt::format("Checking what is newer than {}",
+                               join(s.datasets, [](const auto& d) { return d.snapshot; }));
+          },
           [](const RollbackDatasets& s) {
             return fmt::format("Rolling back to {}", join(s.datasets, [](const auto& d) { return d.snapshot; }));
           },
@@ -302,6 +306,11 @@ std::vector<Argv> commands(const Step& step) {
             Lines lines;
             for (const auto& doomed : s.snapshots) lines.push_back({"zfs", "destroy", doomed.name});
             return lines;
+          },
+          [](const CheckNewer& s) {
+            Argv argv = {"zfs", "list", "-t", "snapshot,bookmark", "-o", "name,guid,createtxg"};
+            for (const auto& one : s.datasets) argv.push_back(one.dataset);
+            return Lines{argv};
           },
           [](const RollbackDatasets& s) {
             Lines lines;

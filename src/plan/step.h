@@ -284,6 +284,16 @@ struct GoingBack {
   bool operator==(const GoingBack&) const = default;
 };
 
+/// The last look before what is newer goes: the snapshots to go back to are there, nothing is newer but what is named,
+/// nobody has the datasets open, and libvirt holds no memory of the domain that would go on with them.
+struct CheckNewer {
+  DomainName domain;
+  std::vector<GoingBack> datasets;
+  std::vector<DoomedSnapshot> snapshots;
+  std::vector<std::string> bookmarks;
+  bool operator==(const CheckNewer&) const = default;
+};
+
 /// The datasets as they were at these snapshots: what was written since is gone, with the bookmarks named and with
 /// snapshots that somebody took behind the plan's look. It may be repeated until the datasets are used again.
 struct RollbackDatasets {
@@ -313,7 +323,7 @@ using Step = std::variant<CreateFilesystem, CreateVolume, CloneDatasets, TakeSna
                           UnmountFilesystems, AwaitDevices, AwaitUnused, WriteFiles, WriteSeeds, WriteImage, CopyFiles,
                           MoveAside, RenameDataset, PromoteDatasets, SetProperties, DefineDomains, UndefineDomains,
                           RedefineDomain, SaveDefinition, SetAutostart, StartDomain, StopDomain, DiscardSaved,
-                          DestroyDatasets, DestroySnapshots, RollbackDatasets, DestroyOwn, RestoreFiles>;
+                          DestroyDatasets, DestroySnapshots, CheckNewer, RollbackDatasets, DestroyOwn, RestoreFiles>;
 
 /// One sentence a thing done: "Snapshotting rpool/vms/web@…, rpool/vms/.state/web@…".
 std::string describe(const Step& step);

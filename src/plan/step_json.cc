@@ -48,6 +48,7 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DestroyDatasets, datasets)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DoomedSnapshot, name, guid)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DestroySnapshots, snapshots, if_unused)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(GoingBack, dataset, snapshot, guid)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(CheckNewer, domain, datasets, snapshots, bookmarks)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RollbackDatasets, datasets, bookmarks)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(DestroyOwn, datasets, snapshots, op, if_unused)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RestoreFiles, files)
@@ -55,13 +56,14 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RestoreFiles, files)
 namespace {
 
 // The words of the journal and of --json, in the order of Step's alternatives.
-constexpr const char* kActs[] = {
-    "create-filesystem", "create-volume",       "clone-datasets",    "take-snapshots",   "copy-dataset",
-    "mount-filesystems", "unmount-filesystems", "await-devices",     "await-unused",     "write-files",
-    "write-seeds",       "write-image",         "copy-files",        "move-aside",       "rename-dataset",
-    "promote-datasets",  "set-properties",      "define-domains",    "undefine-domains", "redefine-domain",
-    "save-definition",   "set-autostart",       "start-domain",      "stop-domain",      "discard-saved",
-    "destroy-datasets",  "destroy-snapshots",   "rollback-datasets", "destroy-own",      "restore-files"};
+constexpr const char* kActs[] = {"create-filesystem", "create-volume",     "clone-datasets",      "take-snapshots",
+                                 "copy-dataset",      "mount-filesystems", "unmount-filesystems", "await-devices",
+                                 "await-unused",      "write-files",       "write-seeds",         "write-image",
+                                 "copy-files",        "move-aside",        "rename-dataset",      "promote-datasets",
+                                 "set-properties",    "define-domains",    "undefine-domains",    "redefine-domain",
+                                 "save-definition",   "set-autostart",     "start-domain",        "stop-domain",
+                                 "discard-saved",     "destroy-datasets",  "destroy-snapshots",   "check-newer",
+                                 "rollback-datasets", "destroy-own",       "restore-files"};
 static_assert(std::size(kActs) == std::variant_size_v<Step>);
 
 template <std::size_t Index = 0>

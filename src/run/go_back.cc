@@ -12,6 +12,26 @@
 namespace kld::run {
 namespace {
 
+std::vector<std::string> names_of(const std::vector<plan::GoingBack>& all) {
+  std::vector<std::string> names;
+  for (const auto& one : all) names.push_back(one.dataset);
+  return names;
+}
+
+void require_not_open(const std::vector<std::string>& datasets, const std::string& hint) {
+  if (const auto holders = zfs::holders(datasets); !holders.empty()) {
+    throw Error(zfs::to_string(holders.front()), hint);
+  }
+}
+
+/// The snapshot to go back to. Throws when it is another by now.
+const zfs::Snapshot& target_in(const std::vector<zfs::Snapshot>& snapshots, const plan::GoingBack& one) {
+  const auto found = std::find_if(snapshots.begin(), snapshots.end(),
+                                  [&](const auto& s) { return s.name == one.snapshot && s.guid == one.guid; });
+  if (found == snapshots.end()) throw Error(fmt::format("'{}' is not the snapshot it was", one.snapshot));
+  return *found;
+}
+
 /// Destroys snapshots and bookmarks that came behind the plan's look, taken by somebody's timer. False: there are none.
 bool sweep_newer(const plan::GoingBack& one) {
   const auto snapshots = zfs::list_snapshots({one.dataset}, false);
@@ -48,19 +68,40 @@ void go_back(const plan::GoingBack& one) {
 
 }  // namespace
 
-void RealRunner::act(const plan::RollbackDatasets& step) const {
-  std::vector<std::string> names;
-  for (const auto& one : step.datasets) names.push_back(one.dataset);
-  // Started by hand since: ZFS would go back all the same, beneath what runs.
-  if (const auto holders = zfs::holders(names); !holders.empty()) {
-    throw Error(zfs::to_string(holders.front()), "end that program, then run 'kld recover'");
+void RealRunner::act(const plan::CheckNewer& step) const {
+  const auto names = names_of(step.datasets);
+  require_not_open(names, "end that program, or wait until it is done");
+  if (libvirt().has_managed_save(step.domain.uuid)) {
+    throw Error(fmt::format("the memory of domain '{}' was saved meanwhile", step.domain.name),
+                fmt::format("start it, or discard that with 'virsh managedsave-remove {}'", step.domain.name));
   }
   const auto snapshots = zfs::list_snapshots(names, false);
+  const auto bookmarks = zfs::list_bookmarks(names);
+  const auto forget = [](const std::string& name) {
+    throw Error(fmt::format("'{}' came meanwhile, and would be lost", name), "try again to have it listed");
+  };
   for (const auto& one : step.datasets) {
-    const bool there = std::any_of(snapshots.begin(), snapshots.end(),
-                                   [&](const auto& s) { return s.name == one.snapshot && s.guid == one.guid; });
-    if (!there) throw Error(fmt::format("'{}' is not the snapshot it was", one.snapshot));
+    const auto& target = target_in(snapshots, one);
+    for (const auto& newer : snapshots) {
+      if (newer.dataset() != one.dataset || newer.createtxg <= target.createtxg) continue;
+      const bool known = std::any_of(step.snapshots.begin(), step.snapshots.end(),
+                                     [&](const auto& s) { return s.name == newer.name && s.guid == newer.guid; });
+      if (!known) forget(newer.name);
+    }
+    for (const auto& newer : bookmarks) {
+      if (!newer.name.starts_with(one.dataset + "#") || newer.createtxg <= target.createtxg) continue;
+      const auto& known = step.bookmarks;
+      if (std::find(known.begin(), known.end(), newer.name) == known.end()) forget(newer.name);
+    }
   }
+}
+
+void RealRunner::act(const plan::RollbackDatasets& step) const {
+  const auto names = names_of(step.datasets);
+  // Started by hand since: ZFS would go back all the same, beneath what runs.
+  require_not_open(names, "end that program, then run 'kld recover'");
+  const auto snapshots = zfs::list_snapshots(names, false);
+  for (const auto& one : step.datasets) target_in(snapshots, one);
   zfs::destroy_bookmarks_if_present(step.bookmarks);
   for (const auto& one : step.datasets) go_back(one);
 }

@@ -79,6 +79,7 @@ class RealRunner : public Runner {
   void act(const plan::DiscardSaved& step) const;
   void act(const plan::DestroyDatasets& step) const;
   void act(const plan::DestroySnapshots& step) const;
+  void act(const plan::CheckNewer& step) const;
   void act(const plan::RollbackDatasets& step) const;
   void act(const plan::DestroyOwn& step) const;
   void act(const plan::RestoreFiles& step) const;

@@ -63,13 +63,13 @@ struct HostInfo {
   std::string hostname;
 };
 
-/// One connection to libvirt. Every failure is an Error in libvirt's words; not found is nullopt or false.
 /// The guest's agent answered that it does not do what it was asked.
 class AgentRefused : public Error {
  public:
   using Error::Error;
 };
 
+/// One connection to libvirt. Every failure is an Error in libvirt's words; not found is nullopt or false.
 class Connection {
  public:
   /// Throws Error with a hint (is libvirtd running?) when it cannot connect.
@@ -120,6 +120,7 @@ class Connection {
   /// What the agent says; nullopt when it does not answer within the limit.
   std::optional<bool> is_frozen(const std::string& uuid, std::chrono::seconds limit) const;
   void set_autostart(const std::string& uuid, bool autostart) const;
+  bool has_managed_save(const std::string& uuid) const;
   void remove_managed_save(const std::string& uuid) const;
 
   /// Where libvirt's storage pools keep the volume that a disk of type "volume" names as "pool/volume"; nullopt when

@@ -98,6 +98,12 @@ void Connection::set_autostart(const std::string& uuid, bool autostart) const {
         "setting autostart of domain " + quoted_name(domain));
 }
 
+bool Connection::has_managed_save(const std::string& uuid) const {
+  const Domain domain = required(impl_->get(), uuid);
+  return check(api().virDomainHasManagedSaveImage(domain.get(), 0),
+               "looking for the saved state of domain " + quoted_name(domain)) == 1;
+}
+
 void Connection::remove_managed_save(const std::string& uuid) const {
   const Domain domain = required(impl_->get(), uuid);
   const std::string doing = "removing the saved state of domain " + quoted_name(domain);

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """kvm-snap rollback --destroy-newer: what is newer goes, after it was listed, and all of the machine goes back."""
 
-from faults import at_record, plan_of, record_before, strace
+from faults import at_record, background_status, hold, journal_entries, plan_of, record_before, strace
 from host import ROOT, STATE
 from past import change, genid, get, guids, put, ready, says
 
@@ -48,7 +48,11 @@ def test_lists_what_goes_asks_and_goes_back(host):
     change(host, "since")
     asked = host.refuses(*CLASSIC, says="nobody is there to ask").err
     assert "@then (" not in asked and f"what was written to {ROOT}/web since '@then': " in asked, asked
-    host.run("kvm-snap", "web", "rollback", "--destroy-newer", "--yes")
+    host.refuses("kvm-snap", "web", "rollback", "--destroy-newer", "--yes", code=2, says="wants the name of a snapshot")
+    told = host.run(*CLASSIC, "--yes", "--dry-run").err
+    assert f"what was written to {ROOT}/web since '@then': " in told, told
+    told = host.run(*CLASSIC, "--yes").err
+    assert f"what was written to {ROOT}/web since '@then': " in told, told
     says(host, "then")
 
 
@@ -72,6 +76,48 @@ def test_its_disks_alone_and_what_runs(host):
     # A disk that the snapshot does not know would be lost.
     host.sh(f"zfs create -s -V 64M -o com.kldload:machine=web -o com.kldload:disk=new {ROOT}/web-new; udevadm settle")
     host.refuses(*CLASSIC, "--yes", says=f"{ROOT}/web-new", hint="without --destroy-newer")
+
+
+def test_what_came_while_it_asked_is_not_lost(host):
+    ready(host)
+    host.run("kvm-delete", "-q", "late", "--yes")
+    argv = [*CLASSIC, "--yes"]
+    plan = plan_of(host, argv)
+    for come, go, says_why in (
+            (f"zfs snapshot {ROOT}/web-data@meanwhile", f"zfs destroy {ROOT}/web-data@meanwhile", "came meanwhile"),
+            (f"zfs bookmark {ROOT}/web@later {ROOT}/web#meanwhile", f"zfs destroy {ROOT}/web#meanwhile", "came meanwhile"),
+            (f"zfs rename {ROOT}/web-data@then {ROOT}/web-data@other", f"zfs rename {ROOT}/web-data@other {ROOT}/web-data@then",
+             "is not the snapshot it was"),
+            ("virsh start web && virsh managedsave web", "virsh managedsave-remove web", "was saved meanwhile")):
+        hold(host, argv, record_before(plan, "check-newer"), 40 if "virsh" in come else 8, plan)
+        # Our own start guard keeps it from being started meanwhile; it is as if it had run and been saved before.
+        with host.without_start_guard():
+            host.sh(come)
+        status, said = background_status(host)
+        assert status == 1 and says_why in said and "Everything done so far was undone." in said, said
+        assert journal_entries(host) == 0 and "later" in host.snapshots("web") and get(host, "web") == "now"
+        assert host.sh("ls /etc/libvirt/qemu/autostart") == "web.xml"
+        host.sh(go)
+    host.run(*argv)
+    says(host, "then")
+
+
+def test_one_that_does_not_start_afterwards(host):
+    """All is done but the start: that is told, and nothing is left to recover."""
+    host.create("web")
+    put(host, "web", "then")
+    host.sh("virsh dumpxml web --inactive >/root/good.xml; "
+            "sed 's|</devices>|<serial type=\"file\"><source path=\"/nonexistent/log\"/></serial></devices>|' "
+            "/root/good.xml >/root/bad.xml; virsh define /root/bad.xml")
+    host.run("kvm-snap", "-q", "web", "snap", "then")
+    host.sh("virsh define /root/good.xml")
+    put(host, "web", "now")
+    host.start("web")
+    result = host.run(*CLASSIC, "--yes", "--stop", "--timeout", "1s", check=False)
+    assert result.rc == 1 and "What was done before it stays." in result.err, result
+    assert host.domains() == {"web": "shut off"} and get(host, "web") == "then" and journal_entries(host) == 0
+    host.sh("virsh define /root/good.xml")
+    host.start("web")
 
 
 def test_what_somebody_took_meanwhile_and_a_cut_between_two_datasets(host):

@@ -91,6 +91,20 @@ def test_thick_volumes_reserve_as_before(host):
     assert get(host, "web") == "now" and host.property("web", "refreservation") == reserved
 
 
+def test_thick_volumes_go_back_the_classic_way(host):
+    """What is gone back over is reserved anew: it must be there before anything goes."""
+    host.create("web", "--thick", size="64M")
+    put(host, "web", "then")
+    host.run("kvm-snap", "-q", "web", "snap", "then")
+    host.fill("web", mib=40, seek=4)
+    limit(host, 20)
+    classic = ["kvm-snap", "web", "rollback", "then", "--destroy-newer", "--yes"]
+    host.refuses(*classic, says="not enough space", hint="free space")
+    limit(host, 60)
+    host.run(*classic)
+    assert get(host, "web") == "then"
+
+
 def test_encrypted(host):
     host.sh("echo 'a long passphrase' >/root/key")
     # All below one key.
@@ -118,6 +132,21 @@ def test_encrypted(host):
     host.run("kvm-delete", "-q", "copy", "--yes")
     host.run("kvm-snap", "web", "rollback", "then", "--destroy-newer", "--yes")
     assert get(host, "web-data") == "then"
+
+
+def test_a_recursive_snapshot_that_is_held(host):
+    """Also what a version lies in has it: an undo could not remove that in the end."""
+    host.create("web")
+    host.run("kvm-snap", "-q", "web", "snap", "then")
+    host.run("kvm-snap", "-q", "web", "rollback", "then")
+    (kept,) = host.run("kvm-snap", "web", "kept", "--json").json
+    container = f"{ROOT}/.kept/{kept['name']}"
+    host.sh(f"zfs snapshot {container}@backup; zfs hold keep {container}@backup")
+    host.refuses("kvm-snap", "web", "undo", says=f"{container}@backup is held", hint="zfs holds")
+    host.refuses("kvm-snap", "web", "drop", kept["name"], "--yes", says=f"{container}@backup", hint="zfs holds")
+    host.refuses("kvm-delete", "web", "--yes", says=f"{container}@backup", hint="zfs holds")
+    host.sh(f"zfs release keep {container}@backup")
+    host.run("kvm-snap", "web", "undo")
 
 
 def test_what_somebody_looks_into_is_left_alone(host):

@@ -88,6 +88,25 @@ TEST(PlanClassicRollback, WhatCannotGoIsRefusedByName) {
   EXPECT_EQ(kind_of(one.result()), "a plan");
 }
 
+TEST(PlanClassicRollback, WhatItReservesAnewMustBeThere) {
+  Classic one;
+  const auto find = [&](const std::string& name) -> zfs::Dataset& {
+    auto& all = one.host.view.datasets;
+    return *std::find_if(all.begin(), all.end(), [&](const auto& dataset) { return dataset.name == name; });
+  };
+  find(test::kRoot).available = 30 * MiB;
+  find("rpool/vms/web").refreservation = 20 * GiB;
+  one.facts.written["rpool/vms/web"] = 40 * MiB;
+  EXPECT_EQ(kind_of(one.result()), "no-room");
+  EXPECT_EQ(one.text().find("--over-limit"), std::string::npos) << "it has no such flag";
+  one.facts.written["rpool/vms/web"] = 20 * MiB;
+  EXPECT_EQ(kind_of(one.result()), "a plan");
+  one.facts.written.erase("rpool/vms/web");
+  EXPECT_EQ(kind_of(one.result()), "no-room") << "not known: as much as can be";
+  find("rpool/vms/web").refreservation = 0;
+  EXPECT_EQ(kind_of(one.result()), "a plan");
+}
+
 TEST(PlanClassicRollback, ADiskThatTheSnapshotDoesNotKnowIsNotDestroyed) {
   Classic one;
   for (const auto& name : {"old", "then"}) one.drop_snapshot(std::string("rpool/vms/web-data@") + name);

@@ -52,6 +52,10 @@ std::vector<Step> one_of_each() {
       DiscardSaved{{"web", "u-web"}},
       DestroyDatasets{{{"rpool/vms/web", 42, ""}, {"rpool/vms/.state/web", 43, "/s/web"}}},
       DestroySnapshots{{{"rpool/vms/web@s", 44}}, true},
+      CheckNewer{{"web", "u-web"},
+                 {{"rpool/vms/web", "rpool/vms/web@s", 45}},
+                 {{"rpool/vms/web@later", 46}},
+                 {"rpool/vms/web#base"}},
       RollbackDatasets{{{"rpool/vms/web", "rpool/vms/web@s", 45}}, {"rpool/vms/web#base"}},
       DestroyOwn{{"rpool/vms/web"}, {"rpool/vms/golden@s"}, kOp},
       RestoreFiles{kFiles},
@@ -203,8 +207,8 @@ TEST(Step, WhatHasNoInverseNeedsNone) {
   for (const auto& step : one_of_each()) {
     if (!inverse(step) && !is_destructive(step)) without.insert(to_json(step).at("act").get<std::string>());
   }
-  EXPECT_EQ(without, (std::set<std::string>{"await-devices", "copy-files", "destroy-own", "restore-files",
-                                            "save-definition", "write-image", "write-seeds"}));
+  EXPECT_EQ(without, (std::set<std::string>{"await-devices", "check-newer", "copy-files", "destroy-own",
+                                            "restore-files", "save-definition", "write-image", "write-seeds"}));
 }
 
 }  // namespace

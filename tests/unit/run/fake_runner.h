@@ -664,6 +664,15 @@ class FakeRunner : public Runner {
       destroy_snapshots(names);
     }};
   }
+  Acts acts_of(const plan::CheckNewer& step) {
+    return {[=, this] {
+      for (const auto& one : step.datasets) {
+        const auto target = host_.snapshots.find(one.snapshot);
+        if (target == host_.snapshots.end() || target->second.guid != one.guid)
+          throw Error(fmt::format("'{}' is not the snapshot it was", one.snapshot));
+      }
+    }};
+  }
   Acts acts_of(const plan::RollbackDatasets& step) {
     Acts acts;
     for (const auto& one : step.datasets) {
