@@ -43,6 +43,7 @@ plan::DeleteFacts look(const run::Host& host, const plan::DeleteRequest& request
     }
     for (const auto& kept : plan::kept_of(host.view(), name)) {
       for (const auto& dataset : kept.datasets()) add(dataset.name);
+      add(kept.container.name);
       facts.kept_holders[kept.name] = run::holders_of(kept);
     }
     if (!machine->domain) continue;

@@ -130,6 +130,7 @@ std::optional<Refusal> not_deletable(const View& view, const Machine& machine, c
       return refusal;
     }
     for (auto& dataset : kept.datasets()) datasets.push_back(std::move(dataset));
+    datasets.push_back(kept.container);
   }
   for (const auto& snapshot : facts.snapshots) {
     const bool own =

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <set>
 
+#include "plan/kept_refusals.h"
+
 namespace kld::plan {
 namespace {
 
@@ -65,6 +67,7 @@ std::string in_use(const View& view, const Kept& kept, const ExpireFacts& facts,
   for (const auto& [volume, words] : facts.holders) {
     if (own.contains(volume)) return words;
   }
+  if (const auto refusal = kept_in_use(view, kept, {})) return refusal->evidence.front();
   if (!kept.is_ghost()) return {};
   for (const auto& older : kept_before(view, kept)) {
     if (!gone.contains(older.container.name)) return fmt::format("its older version '{}' is set aside", older.name);

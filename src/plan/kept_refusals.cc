@@ -23,4 +23,17 @@ std::optional<Refusal> kept_in_use(const View& view, const Kept& kept, const std
                  "end that first: close it, unmount it, detach it from that domain"};
 }
 
+std::optional<Refusal> container_held(const Kept& kept, const std::vector<zfs::Snapshot>& snapshots) {
+  std::vector<std::string> evidence;
+  for (const auto& snapshot : snapshots) {
+    if (snapshot.dataset() != kept.container.name) continue;
+    if (snapshot.holds > 0) evidence.push_back(fmt::format("{} is held", snapshot.name));
+    for (const auto& clone : snapshot.clones)
+      evidence.push_back(fmt::format("{} was cloned from {}", clone, snapshot.name));
+  }
+  if (evidence.empty()) return std::nullopt;
+  return Refusal{"held", fmt::format("what '{}' lies in could not go behind it", kept.name), std::move(evidence),
+                 "see by what with 'zfs holds', and end that first"};
+}
+
 }  // namespace kld::plan

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "plan/kept_refusals.h"
 #include "plan/layout.h"
 #include "plan/limits.h"
 #include "plan/whole.h"
@@ -106,6 +107,7 @@ Result plan_revive(const View& view, const ReviveRequest& request, const ReviveF
   if (const auto* refusal = std::get_if<Refusal>(&named)) return *refusal;
   const auto& kept = std::get<Kept>(named);
   if (auto refusal = foreign_in(view, kept)) return *refusal;
+  if (auto refusal = container_held(kept, facts.snapshots)) return *refusal;
   if (auto refusal = key_missing(kept.datasets())) return *refusal;
   if (auto refusal = layout_problem(view)) return *refusal;
   if (auto refusal = pool_full(view)) return *refusal;

@@ -27,6 +27,7 @@ struct ReviveFacts {
   std::map<std::string, std::string> others = {};
   std::vector<std::string> taken_paths = {};  ///< that it would use, and that exist
   HostParts host = {};
+  std::vector<zfs::Snapshot> snapshots = {};  ///< of the version's container
 };
 
 /// Where a part of a version that was set aside lies when it is the machine's again.

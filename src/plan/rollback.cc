@@ -56,8 +56,8 @@ void add_clones(Plan& plan, const View& view, const Machine& machine, const Past
     const bool is_child = machine.tpm && part.name == machine.tpm->name;
     (is_child ? children : clones).clones.push_back({present + "@" + snapshot, part.name, std::move(given.when_made)});
     promote.promotions.push_back({part.name, present, part.guid, part.name});
-    // The same before: should it be taken back although it was never done, the present has them.
-    if (!given.later.empty()) properties.emplace_back(SetProperties{part.name, given.later, given.later});
+    // Taken back with the clone itself. Where its name is the present's again, those must stay what they are.
+    if (!given.later.empty()) properties.emplace_back(SetProperties{part.name, given.later, {}});
   }
   plan.steps.emplace_back(std::move(clones));
   if (!children.clones.empty()) plan.steps.emplace_back(std::move(children));
@@ -148,7 +148,7 @@ Result plan_rollback(const View& view, const RollbackRequest& request, const Rol
     if (there) past.parts.push_back(dataset);
   }
   if (auto refusal = key_not_common(view, leaving)) return *refusal;
-  if (auto refusal = no_room(view, reserved_by(leaving, past.parts, facts), false)) return *refusal;
+  if (auto refusal = no_room(view, reserved_by(leaving, past.parts, facts))) return *refusal;
 
   Plan plan{"rollback", fresh.op, {machine->name}, {}, 0, {}};
   warn_of_moments(plan, snapshot);

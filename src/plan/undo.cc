@@ -119,6 +119,7 @@ Result plan_undo(const View& view, const UndoRequest& request, const RollbackFac
   if (auto refusal = not_to_be_swapped(view, *machine, request.stop, facts)) return *refusal;
   if (auto refusal = foreign_in(view, kept)) return *refusal;
   if (auto refusal = kept_in_use(view, kept, facts.kept_holders)) return *refusal;
+  if (auto refusal = container_held(kept, facts.snapshots)) return *refusal;
   if (auto refusal = hangs_on_another(view, kept)) return *refusal;
   if (auto refusal = key_missing(kept.datasets())) return *refusal;
 

@@ -56,6 +56,7 @@ plan::ReviveFacts revive_facts(const Host& host, const plan::ReviveRequest& requ
   for (const auto& [name, value] : zfs::local_property(zfs::property::autostart, {kept->container.name})) {
     facts.autostart = value == "true";
   }
+  facts.snapshots = zfs::list_snapshots({kept->container.name}, false);
   if (kept->state && !kept->state->key_missing) {
     facts.definition = zfs::read_inside(kept->state->name, "domain.xml").value_or("");
   }
@@ -79,6 +80,7 @@ plan::ExpireFacts expire_facts(const Host& host) {
   std::vector<std::string> volumes;
   for (const auto& kept : plan::all_kept(host.view())) {
     containers.push_back(kept.container.name);
+    datasets.push_back(kept.container.name);
     for (const auto& dataset : kept.datasets()) datasets.push_back(dataset.name);
     for (const auto& disk : kept.disks) volumes.push_back(disk.volume.name);
   }

@@ -117,7 +117,9 @@ plan::RollbackFacts undo_facts(const Host& host, const plan::UndoRequest& reques
   const auto* kept = std::get_if<plan::Kept>(&named);
   if (kept == nullptr) return facts;
   const auto there = names_of(kept->datasets());
-  const auto snapshots = zfs::list_snapshots(there, false);
+  auto all = there;
+  all.push_back(kept->container.name);
+  const auto snapshots = zfs::list_snapshots(all, false);
   facts.snapshots.insert(facts.snapshots.end(), snapshots.begin(), snapshots.end());
   auto both = names_of(machine->datasets());
   both.insert(both.end(), there.begin(), there.end());

@@ -29,6 +29,7 @@ struct Aside {
     aside.createtxg = next += 10;
     view.datasets.push_back(aside);
     auto state = test::filesystem(container(name) + "/.state", "none");
+    state.mounted = false;
     state.user = aside.user;
     view.datasets.push_back(state);
     auto disk = test::volume(container(name) + "/" + machine);
@@ -105,6 +106,9 @@ TEST(Expired, WhatSomethingHangsOnStays) {
   auto open = one(kGhost, kPast);
   open.facts.holders[Aside::container("web-1") + "/web"] = "dd (pid 7) has it open";
   EXPECT_EQ(open.why(), "dd (pid 7) has it open");
+  auto looked_into = one(kGhost, kPast);
+  for (auto& dataset : looked_into.view.datasets) dataset.mounted = dataset.name.ends_with("/.state");
+  EXPECT_EQ(looked_into.why(), Aside::container("web-1") + "/.state is mounted");
 }
 
 // As when the battery of the clock was empty, or NTP found a wrong server.

@@ -182,7 +182,7 @@ TEST(PlanRollback, AllThatIsSetOnThePresentIsSetOnThePast) {
   const auto set = std::find_if(later.begin(), later.end(), [](const auto& s) { return s.dataset == "rpool/vms/web"; });
   ASSERT_NE(set, later.end());
   EXPECT_EQ(set->properties, (zfs::Properties{{"compression", "zstd-3"}}));
-  EXPECT_EQ(set->previous, set->properties) << "should it be taken back where the present is";
+  EXPECT_EQ(set->previous, zfs::Properties{}) << "should it be taken back where the present is";
 }
 
 TEST(PlanUndo, BringsThePresentBack) { expect_golden("plan/undo.txt", test::to_text(Undo().result())); }
@@ -261,6 +261,18 @@ TEST(PlanUndo, APlaceThatAnotherMachineHasTakenIsRefused) {
   const auto result = one.result();
   ASSERT_EQ(kind_of(result), "name-taken");
   EXPECT_NE(test::to_text(result).find("rpool/vms/web-data, of machine 'web-data'"), std::string::npos);
+}
+
+TEST(PlanUndo, WhatTheVersionLiesInMustBeFreeToGo) {
+  Undo one;
+  auto snapshot = test::snapshot("rpool/vms/.kept/web-2026-04-04T14:35:00Z@backup", 900);
+  one.facts.snapshots.push_back(snapshot);
+  EXPECT_EQ(kind_of(one.result()), "a plan");
+  one.facts.snapshots.back().holds = 1;
+  EXPECT_EQ(kind_of(one.result()), "held");
+  one.facts.snapshots.back().holds = 0;
+  one.facts.snapshots.back().clones = {"rpool/else"};
+  EXPECT_EQ(kind_of(one.result()), "held");
 }
 
 TEST(PlanDrop, DestroysOneVersion) {
