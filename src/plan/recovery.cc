@@ -153,6 +153,19 @@ bool can_go_back(const Plan& plan, std::size_t failed, const Progress& progress)
 
 bool is_optional(const Step& step) { return is_any<StartDomain, AwaitDevices, SaveDefinition>(step); }
 
-bool is_left_to_the_host(const Step& inverse) { return is_any<StartDomain, UnmountFilesystems>(inverse); }
+bool is_whole_without(const Plan& plan, std::size_t step) {
+  const auto rest = plan.steps.begin() + static_cast<std::ptrdiff_t>(step);
+  return step >= plan.commit && std::all_of(rest, plan.steps.end(), is_optional);
+}
+
+bool is_left_to_the_host(const std::vector<Step>& steps, const Step& step) {
+  const auto* start = std::get_if<StartDomain>(&step);
+  if (start == nullptr) return is_any<UnmountFilesystems>(step);
+  // Its autostart was off while the host started.
+  return std::none_of(steps.begin(), steps.end(), [&](const Step& other) {
+    const auto* autostart = std::get_if<SetAutostart>(&other);
+    return autostart != nullptr && !autostart->autostart && autostart->domain == start->domain;
+  });
+}
 
 }  // namespace kld::plan

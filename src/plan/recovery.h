@@ -68,7 +68,11 @@ bool can_go_back(const Plan& plan, std::size_t failed, const Progress& progress)
 /// What a finished plan can do without: the machine is whole, and may have been used since.
 bool is_optional(const Step& step);
 
-/// Of an inverse on a host that has started anew: what runs and what is mounted is its own affair.
-bool is_left_to_the_host(const Step& inverse);
+/// What is left of the plan is optional: it can be called done without it.
+bool is_whole_without(const Plan& plan, std::size_t step);
+
+/// On a host that has started anew, what runs and what is mounted is its own affair. Not the start of a machine that
+/// starts with the host, where the plan, `steps`, had turned that off meanwhile.
+bool is_left_to_the_host(const std::vector<Step>& steps, const Step& step);
 
 }  // namespace kld::plan

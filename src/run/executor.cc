@@ -38,6 +38,16 @@ bool carries_others(const plan::Step& step) {
          std::holds_alternative<plan::RestoreFiles>(step);
 }
 
+/// False when the note that all is done could not be written.
+bool closed(Record& record) {
+  try {
+    record.close();
+  } catch (const Error&) {
+    return false;
+  }
+  return true;
+}
+
 /// Undoes steps[0..last]. False when something is left for recovery.
 bool undo_all(const plan::Plan& plan, std::size_t last, Runner& runner, Record& record, const Watch& watch) {
   try {
@@ -47,12 +57,7 @@ bool undo_all(const plan::Plan& plan, std::size_t last, Runner& runner, Record& 
     if (last >= plan.commit) return false;
   }
   if (!undo(plan.steps, last, runner, watch, {{}, [&](std::size_t step) { record.undone(step); }})) return false;
-  try {
-    record.close();
-  } catch (const Error&) {
-    return false;
-  }
-  return true;
+  return closed(record);
 }
 
 }  // namespace
@@ -69,8 +74,11 @@ void execute(const plan::Plan& plan, Runner& runner, Record& record, const Watch
         runner.run(step);
       });
     } catch (Error& error) {
-      if (!plan::is_undone_when_it_fails(plan, i) || !undo_all(plan, i, runner, record, watch))
-        error.set_exit(Exit::needs_recovery);
+      const bool undone = plan::is_undone_when_it_fails(plan, i) && undo_all(plan, i, runner, record, watch);
+      error.set_undone(undone);
+      const bool settled =
+          undone || (!plan::is_undone_when_it_fails(plan, i) && plan::is_whole_without(plan, i) && closed(record));
+      if (!settled) error.set_exit(Exit::needs_recovery);
       throw;
     }
   }
@@ -89,7 +97,7 @@ bool undo(const std::vector<plan::Step>& steps, std::size_t last, Runner& runner
   for (std::size_t i = last + 1; i-- > 0;) {
     const auto inverse = plan::inverse(steps[i]);
     if (!inverse || notes.undone.contains(i)) continue;
-    if (notes.other_boot && plan::is_left_to_the_host(*inverse)) continue;
+    if (notes.other_boot && plan::is_left_to_the_host(steps, *inverse)) continue;
     // It would run on what could not be taken back.
     if (!clean && std::holds_alternative<plan::StartDomain>(*inverse)) continue;
     try {

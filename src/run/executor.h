@@ -49,8 +49,9 @@ struct Watch {
 };
 
 /// Runs the plan. Until something is destroyed, a failure or an interruption is undone, last step first; from there on
-/// the rest is finished. Throws the Error that ended it: with its own exit status when everything was undone, with
-/// Exit::needs_recovery when something is left, which the record then still holds.
+/// the rest is finished. Throws the Error that ended it: with its own exit status when everything was undone, or all is
+/// done but what the plan can do without, which undone() tells; with Exit::needs_recovery when something is left, which
+/// the record then still holds.
 void execute(const plan::Plan& plan, Runner& runner, Record& record, const Watch& watch);
 
 /// What an undo knows of its steps.

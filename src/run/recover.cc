@@ -31,12 +31,13 @@ bool finish(OpenEntry& entry, Runner& runner, const Watch& watch, std::size_t& r
   for (std::size_t i = first; i < plan.steps.size(); ++i) {
     const auto& step = plan.steps[i];
     // A host that starts anew starts what is marked for that, nothing else.
-    if (progress.other_boot && std::holds_alternative<plan::StartDomain>(step)) continue;
+    const bool starts = std::holds_alternative<plan::StartDomain>(step);
+    if (progress.other_boot && starts && plan::is_left_to_the_host(plan.steps, step)) continue;
     if (watch.step) watch.step(step);
     reached = std::max(reached, i);
     try {
       // Who guards the start of domains must know that this one is ours.
-      if (std::holds_alternative<plan::StartDomain>(step)) entry.note_begun(i);
+      if (starts) entry.note_begun(i);
       runner.run(step);
     } catch (const Error& error) {
       if (plan::is_optional(step)) {

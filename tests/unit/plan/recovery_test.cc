@@ -156,11 +156,27 @@ TEST(Recovery, ARedefinitionIsDoneWhenDisksAndVariablesLieThere) {
 }
 
 TEST(Recovery, AHostThatStartedAnewRunsAndMountsWhatItWants) {
-  EXPECT_TRUE(is_left_to_the_host(kStart));
-  EXPECT_TRUE(is_left_to_the_host(UnmountFilesystems{}));
-  EXPECT_FALSE(is_left_to_the_host(kMount));
-  EXPECT_FALSE(is_left_to_the_host(kUndefine));
-  EXPECT_FALSE(is_left_to_the_host(kDestroy));
+  EXPECT_TRUE(is_left_to_the_host({kStart}, kStart));
+  EXPECT_TRUE(is_left_to_the_host({}, UnmountFilesystems{}));
+  EXPECT_FALSE(is_left_to_the_host({}, kMount));
+  EXPECT_FALSE(is_left_to_the_host({}, kUndefine));
+  EXPECT_FALSE(is_left_to_the_host({}, kDestroy));
+}
+
+TEST(Recovery, WhatStartsWithTheHostStartsWhenTheHostCouldNot) {
+  const StartDomain start{{"web", "u-web"}};
+  EXPECT_FALSE(is_left_to_the_host({SetAutostart{start.domain, false}, StopDomain{start.domain, 60}}, start));
+  EXPECT_TRUE(is_left_to_the_host({SetAutostart{start.domain, true}}, start)) << "it never ran";
+  EXPECT_TRUE(is_left_to_the_host({SetAutostart{{"mail", "u-mail"}, false}}, start)) << "another's";
+}
+
+TEST(Recovery, APlanIsWholeWithoutTheOptionalStepsAtItsEnd) {
+  const auto all = plan({kDestroy, AwaitDevices{}, kStart}, 0);
+  EXPECT_FALSE(is_whole_without(all, 0));
+  EXPECT_TRUE(is_whole_without(all, 1));
+  EXPECT_TRUE(is_whole_without(all, 2));
+  EXPECT_FALSE(is_whole_without(plan({kDestroy, kStart, kFiles}, 0), 1));
+  EXPECT_FALSE(is_whole_without(plan({kDestroy, kStart}, 2), 1)) << "before the commit point";
 }
 
 }  // namespace
