@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A UEFI variable that the firmware changes and an index in the TPM's NV memory: a rollback and its undo bring both back.
-Emulated: UEFI under nested KVM ends the outer emulator."""
+Emulated: UEFI under nested KVM ends the outer emulator. Its firmware boots three times, which takes four minutes: in the
+long tests."""
 
 import subprocess
 import time
 
+import pytest
 from host import ROOT, STATE, TPM, lab
 
 BOOT = 1200  # seconds; a firmware that is emulated twice takes a minute and a half to its shell on an idle machine
@@ -90,6 +92,7 @@ def sums(host):
     return host.sh(f"sha256sum {STATE}/fw/uefi_VARS.fd {TPM}/{host.uuid('fw')}/tpm2/tpm2-00.permall").splitlines()
 
 
+@pytest.mark.soak
 def test_variables_and_tpm_go_back_and_come_back(host, tmp_path):
     # An emulated guest takes all of an emulated host: who asks how it is goes first.
     host.run("systemctl", "set-property", "--runtime", "machine.slice", "CPUWeight=1")
