@@ -7,6 +7,7 @@
 
 #include "base/size.h"
 #include "base/time.h"
+#include "plan/drop.h"
 #include "plan/limits.h"
 
 namespace kld::plan {
@@ -42,12 +43,6 @@ Newer newer_than(const std::vector<zfs::Snapshot>& parts, const RollbackFacts& f
     }
   }
   return newer;
-}
-
-std::string owner_in_words(const View& view, const std::string& dataset) {
-  if (const auto machine = owner_of(view, dataset); !machine.empty()) return fmt::format(", machine '{}'", machine);
-  if (const auto kept = kept_with(view, dataset); !kept.empty()) return fmt::format(", set aside as '{}'", kept);
-  return {};
 }
 
 /// Why not all of it can go: ZFS would refuse in the middle.

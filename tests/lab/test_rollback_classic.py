@@ -12,7 +12,7 @@ def test_lists_what_goes_asks_and_goes_back(host):
     ready(host)
     uuid, id_before = host.uuid("web"), genid(host)
     # What hangs on a newer snapshot, or holds one, is named; without --destroy-newer it would be kept.
-    host.refuses(*CLASSIC, "--yes", says=[f"{ROOT}/late, machine 'late' (from {ROOT}/web@later)"],
+    host.refuses(*CLASSIC, "--yes", says=[f"{ROOT}/late, machine 'late', (from {ROOT}/web@later)"],
                  hint="without --destroy-newer")
     host.run("kvm-delete", "-q", "late", "--yes")
     host.run("zfs", "hold", "mine", f"{ROOT}/web-data@later")

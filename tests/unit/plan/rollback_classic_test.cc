@@ -70,7 +70,7 @@ TEST(PlanClassicRollback, WhatCannotGoIsRefusedByName) {
   later.clones = {"rpool/vms/mail", "rpool/vms/.kept/web-2026-04-04T12:00:00Z/web"};
   auto text = one.text();
   EXPECT_EQ(kind_of(one.result()), "dependent-clones");
-  EXPECT_NE(text.find("rpool/vms/mail, machine 'mail' (from rpool/vms/web-data@later)"), std::string::npos) << text;
+  EXPECT_NE(text.find("rpool/vms/mail, machine 'mail', (from rpool/vms/web-data@later)"), std::string::npos) << text;
   EXPECT_NE(text.find("set aside as 'web-2026-04-04T12:00:00Z'"), std::string::npos) << text;
   later.clones.clear();
   later.holds = 1;
