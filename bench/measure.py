@@ -3,6 +3,7 @@
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -193,6 +194,7 @@ autoprune = yes
 
 
 def write_sanoid_conf():
+    os.makedirs("/etc/sanoid", exist_ok=True)
     with open("/etc/sanoid/sanoid.conf", "w") as file:
         file.write(SANOID)
 
@@ -277,6 +279,39 @@ def prunes(repeat, count):
     return times
 
 
+MANY_SNAPSHOTS = """
+args = ...
+for number = 1, tonumber(args["argv"][2]) do
+  local failed = zfs.sync.snapshot(args["argv"][1] .. "@auto-" .. args["argv"][3] .. "-" .. number)
+  if failed ~= 0 then error("snapshot " .. number .. ": " .. failed) end
+end
+"""
+
+
+def snapshots(repeat, own, pool):
+    """One machine's among those of others."""
+    with open(f"{HERE}/snapshots.lua", "w") as file:
+        file.write(MANY_SNAPSHOTS)
+    run("kvm-clone", "-q", "golden", "shot")
+    parts = [f"{ROOT}/shot", f"{ROOT}/.state/shot"]
+    run("zfs", "create", "vmpool/others")
+    for dataset, many in [*((part, own // len(parts)) for part in parts), ("vmpool/others", pool - own)]:
+        for at in range(0, many, 500):
+            run("zfs", "program", "-t", "100000000", "vmpool", f"{HERE}/snapshots.lua", dataset, str(min(500, many - at)),
+                str(at))
+    times = {}
+    interleaved(times, {
+        f"kvm-snap list, {own} of {pool} snapshots": (lambda n: timed(["kvm-snap", "shot", "list"]), lambda n: None),
+        "zfs list -t snapshot of the same datasets": (
+            lambda n: timed(["zfs", "list", "-t", "snapshot", "-o", "name,used,creation", *parts]), lambda n: None),
+    }, repeat)
+    run("zfs", "destroy", "-r", "vmpool/others")
+    for part in parts:
+        run("zfs", "destroy", f"{part}@%")
+    run("kvm-delete", "-q", "--yes", "shot")
+    return times
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--repeat", type=int, default=9)
@@ -287,7 +322,9 @@ def main():
     parser.add_argument("--machines", type=int, default=200)
     parser.add_argument("--prune", type=int, default=2000)
     parser.add_argument("--prune-repeat", type=int, default=3)
-    parser.add_argument("--only", default="one,many,amounts,listings,hourly,prune")
+    parser.add_argument("--own", type=int, default=1000)
+    parser.add_argument("--pool", type=int, default=20000)
+    parser.add_argument("--only", default="one,many,amounts,listings,hourly,prune,snapshots")
     options = parser.parse_args()
     create("golden", "--no-tpm")
     fill("golden", 64)
@@ -305,6 +342,8 @@ def main():
         results["hourly"] = hourly_run(options.prune_repeat, options.machines)
     if "prune" in only:
         results["prune"] = prunes(options.prune_repeat, options.prune)
+    if "snapshots" in only:
+        results["snapshots"] = snapshots(options.repeat, options.own, options.pool)
     # Last: its machines stay.
     if "listings" in only:
         results["listings"] = listings(options.repeat, [int(size) for size in options.sizes.split(",")], options.loops)

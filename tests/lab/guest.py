@@ -2,8 +2,11 @@
 """The inside of a guest that boots, through its agent."""
 
 import base64
+import functools
 import json
 import time
+
+from host import ROOT
 
 BOOT = 900  # seconds; a boot takes about one minute on an idle machine
 RESETS = {}
@@ -59,3 +62,48 @@ def reset_after_kvm_gave_up(host, name):
     print(f"{name} boots again: {log[log.rindex('KVM internal error'):][:2000]}")
     host.run("virsh", "reset", name)
     host.run("virsh", "resume", name)
+
+
+def boot_of(host, name):
+    """Which boot of the guest this is, once its agent answers."""
+    give_up = time.monotonic() + BOOT
+    while time.monotonic() < give_up:
+        if boot := inside(host, name, "cat /proc/sys/kernel/random/boot_id"):
+            return boot
+        if host.domains()[name] != "running":
+            reset_after_kvm_gave_up(host, name)
+        time.sleep(2)
+    raise AssertionError(f"{name} did not answer within {BOOT} s")
+
+
+def again_if_kvm_gave_up(name):
+    """A test of a guest that runs. If KVM stopped or reset the guest meanwhile, what it did is taken away, and it runs once
+    more: any other failure stands. A triple fault below an emulated CPU resets a guest without a word in QEMU's log."""
+
+    def wrap(test):
+        @functools.wraps(test)
+        def run(host, *args, **kwargs):
+            known = {row["name"] for row in host.run("kvm-snap", name, "list", "--json").json}
+            boot = boot_of(host, name)
+            try:
+                return test(host, *args, **kwargs)
+            except AssertionError as problem:
+                host.run("virsh", "resume", name, check=False)
+                if boot_of(host, name) == boot:
+                    raise
+                print(f"{name} began anew meanwhile: {problem}")
+            host.run("kld", "recover")
+            mac = host.definition(name).find("devices/interface/mac").get("address")
+            host.run("virsh", "domif-setlink", name, mac, "up")
+            host.run("zfs", "inherit", "com.kldload:freeze", f"{ROOT}/{name}")
+            others = [one for one in host.domains() if one != name]
+            if others:
+                host.run("kvm-delete", *others, "--yes", "--force")
+            for row in host.run("kvm-snap", name, "list", "--json").json:
+                if row["name"] not in known:
+                    host.run("kvm-snap", name, "delete", row["name"], "--yes")
+            return test(host, *args, **kwargs)
+
+        return run
+
+    return wrap

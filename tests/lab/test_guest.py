@@ -4,7 +4,7 @@ emulation."""
 
 import pytest
 from faults import background, background_status, count_calls, strace
-from guest import begin_inside, booted, inside
+from guest import again_if_kvm_gave_up, begin_inside, boot_of, booted, inside
 from host import GUEST, ROOT
 
 pytestmark = pytest.mark.module_state()
@@ -15,9 +15,9 @@ identities = {}
 
 def test_import_boots_with_its_seed(host):
     host.sh("ssh-keygen -q -t ed25519 -N '' -C someone -f /root/key")
-    result = host.run("kvm-create", "golden", "--image", GUEST, "--disk", "4", "--ram", "768", "--cpus", "1",
-                      "--firmware", "bios", "--no-tpm", "--os", "debian12", "--user", "ann", "--ssh-key",
-                      "/root/key.pub", timeout=600)
+    result = host.run("kvm-create", "golden", "--image", GUEST, "--disk", "4", "--disk", "one=64M", "--disk", "two=64M",
+                      "--ram", "768", "--cpus", "1", "--firmware", "bios", "--no-tpm", "--os", "debian12",
+                      "--user", "ann", "--ssh-key", "/root/key.pub", timeout=600)
     assert "VNC at 127.0.0.1" in result.out
     golden = identities["golden"] = booted(host, "golden")
     assert golden[0] == "golden"
@@ -38,6 +38,8 @@ def test_import_boots_with_its_seed(host):
 
 # ---- Frozen ----
 
+again = again_if_kvm_gave_up("golden")
+
 STATUS = """virsh qemu-agent-command golden '{"execute":"guest-fsfreeze-status"}' 2>/dev/null"""
 ROOT_SUPERBLOCK = (49 << 20) + 1024  # of the ext4 root on the guest's disk
 
@@ -46,9 +48,8 @@ ROOT_SUPERBLOCK = (49 << 20) + 1024  # of the ext4 root on the guest's disk
 def goes_on(host):
     """Whatever happened: in the end the guest writes, and nobody watches over it any more."""
     yield
-    give_up_after = 90
-    script = f"for i in $(seq {give_up_after}); do {STATUS} | grep -q thawed && exit; sleep 1; done; exit 1"
-    host.sh(script, timeout=give_up_after * 3)
+    boot_of(host, "golden")
+    assert "thawed" in host.sh(STATUS)
     assert inside(host, "golden", "echo more >>/root/alive; sync; echo done") == "done"
     host.sh("for i in $(seq 30); do [ -z \"$(systemctl list-units --plain --no-legend 'kld-thaw-*')\" ] && exit; sleep 1; "
             "done; systemctl list-units 'kld-thaw-*'; exit 1", timeout=60)
@@ -78,6 +79,7 @@ def await_frozen(host):
     host.sh(f"for i in $(seq 300); do {STATUS} | grep -q frozen && exit; sleep 0.1; done; exit 1")
 
 
+@again
 def test_a_frozen_snapshot_needs_no_recovery(host, goes_on):
     assert inside(host, "golden", "touch /root/alive; sync; echo done") == "done"
     result = host.run("kvm-snap", "golden", "snap", "frozen", "--freeze", "--json")
@@ -95,6 +97,7 @@ def test_a_frozen_snapshot_needs_no_recovery(host, goes_on):
     host.run("kvm-delete", "calm", "cut", "--yes")
 
 
+@again
 def test_a_busy_file_system_is_frozen(host, goes_on):
     busy = ("rm -f /root/stop; nohup sh -c 'while [ ! -e /root/stop ]; do dd if=/dev/urandom of=/root/busy bs=64k count=32 "
             "conv=fsync 2>/dev/null; echo . >>/root/rounds; done' >/dev/null 2>&1 & echo begun")
@@ -123,6 +126,7 @@ print(json.dumps([frozen["seconds"], sum(sync + synced < at < taken + took for a
 
 
 @pytest.mark.parametrize("times", [3, pytest.param(20, marks=pytest.mark.soak)])
+@again
 def test_it_stands_still_for_two_groups_at_most(host, goes_on, times):
     host.write("/root/window.py", WINDOW)
     measured = [host.run("python3", "/root/window.py").json for _ in range(times)]
@@ -132,6 +136,7 @@ def test_it_stands_still_for_two_groups_at_most(host, goes_on, times):
     assert groups[-1] <= 2, groups
 
 
+@again
 def test_a_paused_guest_is_not_frozen(host, goes_on):
     host.run("virsh", "suspend", "golden")
     host.refuses("kvm-snap", "golden", "--freeze", says="it is paused", hint="--freeze=try")
@@ -143,6 +148,7 @@ def test_a_paused_guest_is_not_frozen(host, goes_on):
     host.run("virsh", "resume", "golden")
 
 
+@again
 def test_without_an_agent_it_is_not_frozen(host, goes_on):
     # What the agent starts itself ends with its service. That it is to come back the link tells: the agent cannot.
     assert begin_inside(host, "golden", "systemd-run sh -c 'systemctl stop qemu-guest-agent; "
@@ -158,6 +164,7 @@ def test_without_an_agent_it_is_not_frozen(host, goes_on):
     host.run("virsh", "domif-setlink", "golden", mac, "up")
 
 
+@again
 def test_the_hourly_run_freezes_who_asks(host, goes_on):
     host.create("off")
     host.run("zfs", "set", "com.kldload:freeze=try", f"{ROOT}/golden")
@@ -173,6 +180,7 @@ def test_the_hourly_run_freezes_who_asks(host, goes_on):
     host.run("kvm-delete", "off", "--yes")
 
 
+@again
 def test_a_freeze_that_was_given_up_is_thawed(host, goes_on):
     """The agent is stopped when it has answered the ping, and goes on long after we gave up."""
     stop = ('{"execute":"guest-exec","arguments":{"path":"/bin/sh","arg":["-c",'
@@ -190,6 +198,7 @@ def test_a_freeze_that_was_given_up_is_thawed(host, goes_on):
             "journalctl -u 'kld-thaw-golden-*'; exit 1")
 
 
+@again
 def test_killed_while_the_guest_is_frozen(host, goes_on):
     slow_snapshot(host, "cut-off", "enter")
     await_frozen(host)
@@ -205,12 +214,62 @@ def test_killed_while_the_guest_is_frozen(host, goes_on):
     assert snapshot(host, "cut-off") == "crash"
 
 
+@again
 def test_libvirtd_restarts_while_the_guest_is_frozen(host, goes_on):
     slow_snapshot(host, "restarted", "enter")
     await_frozen(host)
     host.run("systemctl", "restart", "libvirtd")
     status, said = background_status(host)
     assert (status, snapshot(host, "restarted")) in ((0, "application"), (1, "crash")), said
+
+
+COUNT = """nohup sh -c 'i=0; while [ ! -e /run/stop ]; do i=$((i + 1)); for disk in vdb vdc; do
+printf "%-511s\\n" $i | dd of=/dev/$disk bs=512 count=1 oflag=direct conv=notrunc 2>/dev/null; done; done' >/dev/null 2>&1 & echo begun"""
+
+
+def counted(host, snapshot):
+    """What the guest had written to each disk in a snapshot."""
+    script = f"""
+        for disk in one two; do
+          device=/dev/zvol/{ROOT}/golden-$disk@{snapshot}
+          for i in $(seq 100); do [ -e $device ] && break; sleep 0.1; done
+          head -c 511 $device
+        done"""
+    return [int(word) for word in host.sh(script).split()]
+
+
+@pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.soak)])
+@again
+def test_a_counter_on_two_disks_agrees_in_every_snapshot(host, goes_on, rounds):
+    """The guest writes each number to one disk, and then to the other."""
+    host.sh(f"zfs set snapdev=visible {ROOT}/golden-one; zfs set snapdev=visible {ROOT}/golden-two")
+    assert inside(host, "golden", f"rm -f /run/stop; {COUNT}") == "begun"
+    taken = []
+    for number in range(rounds):
+        for flags in ([], ["--freeze"]):
+            taken.append(f"count-{number}{''.join(flags)}")
+            host.run("kvm-snap", "-q", "golden", "snap", taken[-1], *flags)
+        # Killed in the middle: what is there by then is whole all the same.
+        slow_snapshot(host, f"cut-{number}", "exit")
+        host.sh(f"for i in $(seq 300); do zfs list {ROOT}/golden@cut-{number} >/dev/null 2>&1 && exit; sleep 0.1; done; exit 1")
+        host.sh("pkill -9 -x kvm-snap; while pgrep -x kvm-snap >/dev/null; do sleep 0.2; done")
+        host.run("kld", "recover")
+        taken.append(f"cut-{number}")
+    assert inside(host, "golden", "touch /run/stop; echo done") == "done"
+    numbers = [counted(host, snapshot) for snapshot in taken]
+    assert all(two <= one <= two + 1 for one, two in numbers), numbers
+    assert [one for one, _ in numbers] == sorted({one for one, _ in numbers}), numbers
+
+
+def test_a_rollback_shuts_it_down_gracefully(host):
+    host.run("kvm-snap", "golden", "rollback", "frozen", "--stop", "--timeout", "10m", timeout=900)
+    assert host.domains()["golden"] == "running"
+    log = host.read("/var/log/libvirt/qemu/golden.log")
+    assert [line.split("reason=")[1] for line in log.splitlines() if "shutting down, reason=" in line][-1] == "shutdown"
+    host.run("kvm-snap", "golden", "undo", "--stop", "--timeout", "1s")
+    log = host.read("/var/log/libvirt/qemu/golden.log")
+    assert [line.split("reason=")[1] for line in log.splitlines() if "shutting down, reason=" in line][-1] == "destroyed"
+    assert host.domains()["golden"] == "running"
 
 
 @pytest.mark.soak

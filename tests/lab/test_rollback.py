@@ -12,7 +12,7 @@ KEPT = re.compile(rf"web-{UTC}")
 def test_back_and_back_again(host):
     ready(host)
     host.sh(f"zfs set com.example:backup='every night' compression=zstd {ROOT}/web; zfs set sync=always {ROOT}/web-data; "
-            f"zfs hold -r mine {ROOT}/web@first; zfs bookmark {ROOT}/web@first {ROOT}/web#first; "
+            f"zfs hold -r mine {ROOT}/web@first; zfs hold mine {ROOT}/web@later; zfs bookmark {ROOT}/web@first {ROOT}/web#first; "
             f"zfs bookmark {ROOT}/web@later {ROOT}/web#later")
     uuid, before, before_guids, id_before = host.uuid("web"), host.state(), guids(host), genid(host)
 
@@ -41,7 +41,9 @@ def test_back_and_back_again(host):
     assert host.property("web", "com.example:backup", "compression", "com.kldload:machine") == \
         ("every night", "zstd", "web")
     assert host.property("web-data", "sync") == "always"
-    assert host.property("web@first", "userrefs") == "1"
+    assert host.property("web@first", "userrefs") == host.property(f"{aside}/web@later", "userrefs") == "1"
+    # For seven days, unless told otherwise.
+    assert int(host.sh(f"echo $(( $(date -d {kept['expires']} +%s) - $(date +%s) ))")) in range(7 * 86400 - 3600, 7 * 86400)
     bookmarks = host.sh(f"zfs list -Ho name -t bookmark -r {ROOT}").splitlines()
     assert sorted(bookmarks) == [f"{ROOT}/{aside}/web#later", f"{ROOT}/web#first"]
     # A host that starts anew mounts none of what is set aside.
@@ -56,6 +58,7 @@ def test_back_and_back_again(host):
     says(host, "now")
     assert host.uuid("web") == uuid
     assert host.snapshots("web") == ["first", "then", "later", safety]
+    assert host.property("web@first", "userrefs") == host.property("web@later", "userrefs") == "1"
     assert host.property("early", "origin") == f"{ROOT}/web@then"
     assert host.property("late", "origin") == f"{ROOT}/web@later"
     assert sorted(host.sh(f"zfs list -Ho name -t bookmark -r {ROOT}").splitlines()) == \
@@ -77,7 +80,7 @@ def test_back_and_back_again(host):
     strange = [line for line in set(host.state()) ^ set(before)
                if "genid" not in line and not line.startswith("content ")]
     assert strange == [], strange
-    host.run("zfs", "release", "-r", "mine", f"{ROOT}/web@first")
+    host.run("zfs", "release", "-r", "mine", f"{ROOT}/web@first", f"{ROOT}/web@later")
     host.run("kvm-delete", "web", "early", "late", "--yes")
     assert left_behind_nothing(host)
 
@@ -196,7 +199,7 @@ def test_its_disks_alone(host):
     definition = host.xml("web")
     host.run("kvm-snap", "web", "rollback", "first", "--only-disks")
     assert [get(host, "web"), get(host, "web-data")] == ["first", "first"]
-    assert host.sh(f"cat {STATE}/web/uefi_VARS.fd") == "now"
+    assert host.sh(f"cat {STATE}/web/uefi_VARS.fd {TPM}/{host.uuid('web')}/tpm2/marker") == "now\nnow"
     # libvirt puts controllers in another order when it reads them.
     lines, now = (sorted(line for line in xml.splitlines() if "<genid>" not in line)
                   for xml in (definition, host.xml("web")))

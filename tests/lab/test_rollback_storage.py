@@ -105,6 +105,38 @@ def test_thick_volumes_go_back_the_classic_way(host):
     assert get(host, "web") == "then"
 
 
+def test_replication_and_received_properties_go_on(host):
+    """Snapshots keep their guid: increments fit, whichever version is the present. What was received stays so."""
+    host.create("web")
+    put(host, "web", "first")
+    host.run("kvm-snap", "-q", "web", "snap", "first")
+    # As a replica that was taken over has them.
+    host.sh(f"""
+        zfs set compression=zstd com.example:tier=gold {ROOT}/web
+        zfs send -p {ROOT}/web@first >/root/stream
+        zfs inherit compression {ROOT}/web; zfs inherit com.example:tier {ROOT}/web
+        zfs rename {ROOT}/web vmpool/was; zfs receive {ROOT}/web </root/stream; zfs destroy -r vmpool/was
+        zfs inherit -S com.kldload:machine {ROOT}/web; udevadm settle
+        zfs send {ROOT}/web@first | zfs receive -u vmpool/copy""")
+
+    def received():
+        return host.sh(f"zfs get -Ho value,source compression,com.example:tier {ROOT}/web").splitlines()
+
+    assert received() == ["zstd\treceived", "gold\treceived"]
+    for text in ("then", "later"):
+        put(host, "web", text)
+        host.run("kvm-snap", "-q", "web", "snap", text)
+    host.run("kvm-snap", "web", "rollback", "then")
+    assert [line.split("\t")[0] for line in received()] == ["zstd", "gold"]
+    host.sh(f"zfs send -i @first {ROOT}/web@then | zfs receive -u vmpool/copy")
+    host.run("kvm-snap", "web", "undo")
+    assert received() == ["zstd\treceived", "gold\treceived"]
+    host.sh(f"zfs send -i @then {ROOT}/web@later | zfs receive -u vmpool/copy")
+    guids = host.sh(f"zfs get -Hpo value guid {ROOT}/web@later vmpool/copy@later").splitlines()
+    assert len(set(guids)) == 1
+    host.sh("zfs destroy -r vmpool/copy")
+
+
 def test_encrypted(host):
     host.sh("echo 'a long passphrase' >/root/key")
     # All below one key.
