@@ -15,6 +15,16 @@
 
 namespace kld::cmd {
 
+namespace {
+
+/// The reason of a failed call as a whole, which is not one of a name.
+std::string take_whole(std::map<std::string, std::string>& reasons) {
+  auto found = reasons.extract("");
+  return found ? std::move(found.mapped()) : std::string();
+}
+
+}  // namespace
+
 bool SnapshotRun::is_judged(const plan::AutoMachine& one) const {
   return one.out.empty() && one.problem.empty() && !held_back_.contains(one.machine.name);
 }
@@ -26,30 +36,16 @@ void SnapshotRun::hold_back() {
     if (!one.out.empty()) continue;
     if (!one.problem.empty()) fail(one.problem);
     if (flags_.prune) continue;
-    auto snapshots = look_->snapshots[name];
-    const bool jumped = plan::clock_jumped(snapshots, look_->now);
-    if (!one.problem.empty()) {
-      // Once its rule can be read, everything might go.
-      if (jumped && !one.held_back && !snapshots.empty()) mark_held_back(one);
-      continue;
+    const auto caution = plan::caution(look_->view, one, look_->snapshots[name], look_->now, !full_);
+    if (!caution.prunes && one.problem.empty()) {
+      held_back_.insert(name);
+      fail(fmt::format(
+          "nothing of machine '{}' is pruned: its newest automatic snapshot is not of the last day (the clock has "
+          "jumped, the host stood still, or it was brought back), and {} of its {} automatic snapshots would go; look "
+          "with 'kvm-snapshot {} --explain', accept with 'kvm-snapshot {} --prune'",
+          name, caution.going, caution.automatic, name, name));
     }
-    const auto dataset = one.machine.datasets().front().name;
-    if (!full_) {
-      snapshots.push_back(plan::as_taken({fmt::format("{}@auto-{}", dataset, format_utc(look_->now))}, look_->now));
-    }
-    const auto verdicts = plan::judge(look_->view, std::move(snapshots), one.rule, look_->now);
-    const auto going = std::count_if(verdicts.begin(), verdicts.end(), [](const auto& v) { return v.goes; });
-    const auto own = std::count_if(verdicts.begin(), verdicts.end(), [](const auto& v) { return v.automatic; });
-    if (!one.held_back && !(jumped && plan::removes_most(verdicts))) continue;
-    held_back_.insert(name);
-    fail(fmt::format(
-        "nothing of machine '{}' is pruned: its newest automatic snapshot is not of the last day (the clock has "
-        "jumped, the "
-        "host stood still, or it was brought back), and {} of its "
-        "{} automatic snapshots would go; look with 'kvm-snapshot {} --explain', accept with 'kvm-snapshot {} "
-        "--prune'",
-        name, going, own, name, name));
-    if (!one.held_back) mark_held_back(one);
+    if (caution.mark) mark_held_back(one);
   }
   std::erase_if(look_->machines, [&](const auto& one) { return unmarked_.contains(one.machine.name); });
 }
@@ -120,38 +116,19 @@ void SnapshotRun::take_group(plan::AutoGroup group) {
       }
       return;
     }
-    auto dropped = plan::blamed(*rest, reasons);
-    // Nobody is named, or the rest fails as well.
-    const bool all = dropped.empty() || attempt == 1;
-    for (const auto& part : rest->parts) {
-      if (all) dropped.try_emplace(part.machine, reasons[""]);
-    }
+    const auto whole = take_whole(reasons);
+    const auto dropped = plan::blamed(*rest, reasons, whole, attempt == 1);
     for (const auto& [machine, why] : dropped) drop(machine, "failed", why);
     rest = plan::without(*rest, dropped);
   }
 }
 
 void SnapshotRun::prune() {
-  std::vector<plan::Condemned> queue;
-  std::vector<plan::SnapshotRange> early;
-  std::size_t more = 0;
   const bool early_deletion = context_.config().early_deletion;
-  for (const auto& one : look_->machines) {
-    if (!is_judged(one)) continue;
-    const auto& name = one.machine.name;
-    auto verdicts = plan::judge(look_->view, look_->snapshots[name], one.rule, look_->now);
-    if (full_) {
-      auto stricter = plan::judge(look_->view, look_->snapshots[name], one.rule, look_->now, true);
-      for (std::size_t i = 0; i < verdicts.size(); ++i)
-        if (stricter[i].goes && !verdicts[i].goes) ++more;
-      const auto ranges = plan::ranges_that_go(stricter);
-      early.insert(early.end(), ranges.begin(), ranges.end());
-      if (early_deletion) verdicts = std::move(stricter);
-    }
-    for (auto& verdict : verdicts) {
-      if (verdict.goes) queue.push_back({name, std::move(verdict.snapshot)});
-    }
-  }
+  auto machines = look_->machines;
+  std::erase_if(machines, [&](const auto& one) { return !is_judged(one); });
+  auto [queue, early, more] =
+      plan::choose_prune(look_->view, machines, look_->snapshots, look_->now, full_, early_deletion);
   if (more > 0) {
     context_.warn(
         fmt::format("early deletion {} {} snapshots that only the hourly rule keeps; with all that goes by the "
@@ -193,19 +170,11 @@ void SnapshotRun::destroy(std::vector<plan::Condemned> batch) {
       }
       return;
     }
-    const auto all = reasons[""];
-    const bool names_some = reasons.size() > 1;
-    std::erase_if(batch, [&](const plan::Condemned& one) {
-      std::string why = attempt == 1 || !names_some ? all : "";
-      for (const auto& part : one.snapshot.parts) {
-        if (const auto reason = reasons.find(part.name); reason != reasons.end())
-          why = fmt::format("'{}': {}", part.name, reason->second);
-      }
-      if (why.empty()) return false;
+    const auto whole = take_whole(reasons);
+    for (const auto& [one, why] : plan::take_spared(batch, reasons, whole, attempt == 1)) {
       fail(fmt::format("{}@{} stays: {}", one.machine, one.snapshot.name, why));
       stays_.push_back({{"machine", one.machine}, {"snapshot", one.snapshot.name}, {"message", why}});
-      return true;
-    });
+    }
   }
 }
 

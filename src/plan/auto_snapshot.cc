@@ -156,7 +156,8 @@ MachineSnapshot as_taken(const std::vector<std::string>& names, UnixTime now) {
   return snapshot;
 }
 
-std::map<std::string, std::string> blamed(const AutoGroup& group, const std::map<std::string, std::string>& errors) {
+std::map<std::string, std::string> blamed(const AutoGroup& group, const std::map<std::string, std::string>& errors,
+                                          const std::string& whole, bool last) {
   std::map<std::string, std::string> machines;
   for (const auto& part : group.parts) {
     for (const auto& name : part.names) {
@@ -164,6 +165,9 @@ std::map<std::string, std::string> blamed(const AutoGroup& group, const std::map
       if (error == errors.end()) error = errors.find(zfs::dataset_of(name));
       if (error != errors.end()) machines.try_emplace(part.machine, fmt::format("'{}': {}", name, error->second));
     }
+  }
+  if (last || machines.empty()) {
+    for (const auto& part : group.parts) machines.try_emplace(part.machine, whole);
   }
   return machines;
 }

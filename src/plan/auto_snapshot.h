@@ -81,8 +81,10 @@ Plan plan_group(const AutoGroup& group, const std::string& op);
 /// What a call has made of these names, as a listing would show it as the newest.
 MachineSnapshot as_taken(const std::vector<std::string>& names, UnixTime now);
 
-/// The machines of which a call's error list names a snapshot or a dataset, and the reason.
-std::map<std::string, std::string> blamed(const AutoGroup& group, const std::map<std::string, std::string>& errors);
+/// The machines that a call failed for, and the reason: those of which its error list names a snapshot or a dataset.
+/// When it names nobody, or this was the `last` attempt, the others as well, for the reason of the call as a whole.
+std::map<std::string, std::string> blamed(const AutoGroup& group, const std::map<std::string, std::string>& errors,
+                                          const std::string& whole, bool last);
 /// The group without these; nullopt when nothing is left.
 std::optional<AutoGroup> without(const AutoGroup& group, const std::map<std::string, std::string>& machines);
 

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "plan/prune.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <map>
+#include <utility>
 
 #include "base/time.h"
 
@@ -23,6 +26,74 @@ std::vector<Condemned> take_batch(std::vector<Condemned>& queue, std::size_t lim
   std::vector<Condemned> batch(std::make_move_iterator(queue.begin()), std::make_move_iterator(end));
   queue.erase(queue.begin(), end);
   return batch;
+}
+
+std::vector<Spared> take_spared(std::vector<Condemned>& batch, const std::map<std::string, std::string>& errors,
+                                const std::string& whole, bool last) {
+  const bool all = last || errors.empty();
+  std::vector<Spared> spared;
+  std::vector<Condemned> rest;
+  for (auto& one : batch) {
+    std::string why = all ? whole : "";
+    for (const auto& part : one.snapshot.parts) {
+      if (const auto error = errors.find(part.name); error != errors.end())
+        why = fmt::format("'{}': {}", part.name, error->second);
+    }
+    if (why.empty()) {
+      rest.push_back(std::move(one));
+    } else {
+      spared.push_back({std::move(one), std::move(why)});
+    }
+  }
+  // What the list names may be nothing of ours: nobody is left to be tried without.
+  if (spared.empty()) {
+    for (auto& one : rest) spared.push_back({std::move(one), whole});
+    rest.clear();
+  }
+  batch = std::move(rest);
+  return spared;
+}
+
+PruneChoice choose_prune(const View& view, const std::vector<AutoMachine>& machines,
+                         const std::map<std::string, std::vector<MachineSnapshot>>& snapshots, UnixTime now, bool full,
+                         bool early_deletion) {
+  PruneChoice choice;
+  for (const auto& one : machines) {
+    const auto& name = one.machine.name;
+    const auto own = snapshots.find(name);
+    if (own == snapshots.end()) continue;
+    auto verdicts = judge(view, own->second, one.rule, now);
+    if (full) {
+      auto stricter = judge(view, own->second, one.rule, now, true);
+      for (std::size_t i = 0; i < verdicts.size(); ++i) {
+        if (stricter[i].goes && !verdicts[i].goes) ++choice.more;
+      }
+      const auto ranges = ranges_that_go(stricter);
+      choice.early.insert(choice.early.end(), ranges.begin(), ranges.end());
+      if (early_deletion) verdicts = std::move(stricter);
+    }
+    for (auto& verdict : verdicts) {
+      if (verdict.goes) choice.queue.push_back({name, std::move(verdict.snapshot)});
+    }
+  }
+  return choice;
+}
+
+Caution caution(const View& view, const AutoMachine& one, std::vector<MachineSnapshot> snapshots, UnixTime now,
+                bool takes_one) {
+  const bool jumped = clock_jumped(snapshots, now);
+  if (!one.problem.empty()) return {false, jumped && !one.held_back && !snapshots.empty()};
+  if (takes_one) {
+    const auto dataset = one.machine.datasets().front().name;
+    snapshots.push_back(as_taken({fmt::format("{}@auto-{}", dataset, format_utc(now))}, now));
+  }
+  const auto verdicts = judge(view, std::move(snapshots), one.rule, now);
+  const auto count = [&](bool Verdict::*is) {
+    return static_cast<std::size_t>(
+        std::count_if(verdicts.begin(), verdicts.end(), [is](const Verdict& verdict) { return verdict.*is; }));
+  };
+  const bool waits = one.held_back || (jumped && removes_most(verdicts));
+  return {!waits, waits && !one.held_back, count(&Verdict::goes), count(&Verdict::automatic)};
 }
 
 Plan plan_prune(const std::vector<Condemned>& batch, const std::string& op) {

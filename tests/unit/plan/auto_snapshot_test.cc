@@ -178,9 +178,10 @@ TEST(Blamed, IsTheMachineOfWhatTheCallNames) {
   host.machine("web").machine("db").machine("mail");
   const auto run = grouped(host, facts_of(host));
   const auto& group = run.groups[0];
-  const auto who = blamed(group, {{"rpool/vms/.state/web@auto-2026-04-04T14:35:00Z", "it exists already"},
-                                  {"rpool/vms/db", "a quota is reached"},
-                                  {"", "cannot take snapshot"}});
+  const auto who = blamed(
+      group,
+      {{"rpool/vms/.state/web@auto-2026-04-04T14:35:00Z", "it exists already"}, {"rpool/vms/db", "a quota is reached"}},
+      "cannot take snapshots", false);
   EXPECT_EQ(who, (std::map<std::string, std::string>{
                      {"db", "'rpool/vms/db@auto-2026-04-04T14:35:00Z': a quota is reached"},
                      {"web", "'rpool/vms/.state/web@auto-2026-04-04T14:35:00Z': it exists already"}}));
@@ -189,6 +190,18 @@ TEST(Blamed, IsTheMachineOfWhatTheCallNames) {
   EXPECT_EQ(rest->parts.size(), 1U);
   EXPECT_EQ(rest->parts[0].machine, "mail");
   EXPECT_FALSE(without(*rest, {{"mail", ""}}));
+}
+
+TEST(Blamed, AreAllWhenNobodyIsNamedOrItWasTheLastAttempt) {
+  Host host;
+  host.machine("web").machine("db");
+  const auto run = grouped(host, facts_of(host));
+  const auto& group = run.groups[0];
+  EXPECT_EQ(blamed(group, {}, "out of space", false),
+            (std::map<std::string, std::string>{{"db", "out of space"}, {"web", "out of space"}}));
+  EXPECT_EQ(blamed(group, {{"rpool/vms/db", "a quota is reached"}}, "cannot take snapshots", true),
+            (std::map<std::string, std::string>{{"db", "'rpool/vms/db@auto-2026-04-04T14:35:00Z': a quota is reached"},
+                                                {"web", "cannot take snapshots"}}));
 }
 
 TEST(AsTaken, IsANewestOneThatStays) {
