@@ -2,6 +2,7 @@
 #include "cmd/expire.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <ctime>
@@ -57,7 +58,10 @@ cli::Proposal removal(const run::Host& host, const plan::Expiry& one) {
 /// False when it could not be removed.
 bool remove_one(cli::Context& context, plan::Expiry& one) {
   try {
-    context.dispose({{one.kept.machine, run::Lock::exclusive}}, wanted_look(),
+    // Somebody may have put a disk of it into the definition of a domain.
+    auto wanted = wanted_look();
+    wanted.pending_disks = true;
+    context.dispose({{one.kept.machine, run::Lock::exclusive}}, wanted,
                     [&](const run::Host& host) { return removal(host, one); });
     return true;
   } catch (const Interrupted&) {
@@ -71,8 +75,10 @@ bool remove_one(cli::Context& context, plan::Expiry& one) {
       return true;
     }
     if (error.exit() == Exit::needs_recovery) context.outcome = Exit::needs_recovery;
+    if (refused != nullptr && !refused->refusal().evidence.empty())
+      one.why += fmt::format(": {}", fmt::join(refused->refusal().evidence, "; "));
     if (context.common.json) tell(context, one, "failed");
-    if (!context.common.json) context.warn(fmt::format("'{}' was not removed: {}", one.kept.name, error.message()));
+    if (!context.common.json) context.warn(fmt::format("'{}' was not removed: {}", one.kept.name, one.why));
     return false;
   }
 }

@@ -258,12 +258,12 @@ def test_its_name_is_anothers_by_now(host):
 
 def test_expiry(host):
     """Each that may go goes, whatever stops the others; nobody is kept waiting."""
-    for name in ("gone", "held", "cloned", "busy", "torn", "odd", "open", "never"):
+    for name in ("gone", "held", "cloned", "busy", "torn", "odd", "open", "never", "lent"):
         host.create(name, "-q")
         host.run("kvm-snap", "-q", name, "snap", "s")
     host.run("kvm-clone", "-q", "cloned", "copy", "--snap", "s")
     names = {}
-    for name in ("gone", "held", "cloned", "busy", "torn", "odd", "open", "never"):
+    for name in ("gone", "held", "cloned", "busy", "torn", "odd", "open", "never", "lent"):
         host.run("kvm-snap", "-q", name, "rollback", "s")
         (one,) = kept(host, name)
         names[name] = one["name"]
@@ -279,6 +279,7 @@ def test_expiry(host):
             f"zfs set com.kldload:expires=never {ROOT}/.kept/{names['never']}; "
             f"udevadm settle; nohup setsid sh -c 'exec sleep 600 </dev/zvol/{ROOT}/.kept/{names['open']}/open' >/dev/null 2>&1 & "
             "mkdir -p /run/kldload/lock; nohup setsid flock -o /run/kldload/lock/busy sleep 600 >/dev/null 2>&1 & sleep 1")
+    host.define("borrower", f"/dev/zvol/{ROOT}/.kept/{names['lent']}/lent")
     with host.assert_unchanged():
         shown = host.run("kld", "expire", "--dry-run")
     assert f"{names['gone']}: would be removed" in shown.out and f"{names['held']}: stays" in shown.out
@@ -288,7 +289,7 @@ def test_expiry(host):
     assert found[names["gone"]] == ("removed", "")
     for name, how, why in [("held", "stays", "is held"), ("cloned", "stays", f"{ROOT}/by-hand was cloned from it"),
                            ("busy", "stays", "another command works on machine 'busy'"), ("never", "stays", "never expires"),
-                           ("torn", "failed", "/notes lies in"), ("open", "stays", "sleep"),
+                           ("torn", "failed", "/notes lies in"), ("lent", "failed", "borrower"), ("open", "stays", "sleep"),
                            ("odd", "stays", "expires at 'tomorrow', which is no UTC time")]:
         assert found[names[name]][0] == how and why in found[names[name]][1], (name, found[names[name]])
     there = host.sh(f"zfs list -Ho name -d 1 {ROOT}/.kept").splitlines()
@@ -299,6 +300,7 @@ def test_expiry(host):
     assert any("which is no UTC time" in line for line in said.warnings), said
     host.refuses("kvm-snap", "open", "drop", names["open"], "--yes", says="sleep")
     # The next hour.
+    host.run("virsh", "undefine", "borrower")
     host.sh("pkill -x sleep; sleep 1; "
             f"zfs destroy {ROOT}/by-hand; zfs destroy {ROOT}/.kept/{names['torn']}/notes; "
             f"zfs release -r mine {ROOT}/.kept/{names['held']}/held@{host.snapshots('.kept/' + names['held'] + '/held')[0]}")
