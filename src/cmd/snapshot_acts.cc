@@ -127,16 +127,16 @@ void SnapshotRun::prune() {
   const bool early_deletion = context_.config().early_deletion;
   auto machines = look_->machines;
   std::erase_if(machines, [&](const auto& one) { return !is_judged(one); });
-  auto [queue, early, more] =
-      plan::choose_prune(look_->view, machines, look_->snapshots, look_->now, full_, early_deletion);
-  if (more > 0) {
-    context_.warn(
-        fmt::format("early deletion {} {} snapshots that only the hourly rule keeps; with all that goes by the "
-                    "rules that frees about {}{}",
-                    early_deletion ? "removes" : "is off; it would remove", more, format_size(run::space_of(early)),
-                    early_deletion ? "" : " (early_deletion = true in the configuration)"));
+  auto chosen = plan::choose_prune(look_->view, machines, look_->snapshots, look_->now, full_, early_deletion);
+  if (chosen.more > 0) {
+    context_.warn(fmt::format(
+        "early deletion {} {} snapshots that only the hourly rule keeps; with all that goes by the "
+        "rules that frees about {}{}",
+        early_deletion ? "removes" : "is off; it would remove", chosen.more, format_size(run::space_of(chosen.early)),
+        early_deletion ? "" : " (early_deletion = true in the configuration)"));
   }
   // They go in the order of their machines: who is through may be worked on again.
+  auto& queue = chosen.queue;
   const auto unlock = [&] {
     std::erase_if(locks_, [&](const auto& lock) {
       return !flags_.prune && std::none_of(queue.begin(), queue.end(),

@@ -289,7 +289,7 @@ def test_expiry(host):
     assert found[names["gone"]] == ("removed", "")
     for name, how, why in [("held", "stays", "is held"), ("cloned", "stays", f"{ROOT}/by-hand was cloned from it"),
                            ("busy", "stays", "another command works on machine 'busy'"), ("never", "stays", "never expires"),
-                           ("torn", "failed", "/notes lies in"), ("lent", "failed", "borrower"), ("open", "stays", "sleep"),
+                           ("torn", "failed", "/notes lies in"), ("lent", "stays", "borrower"), ("open", "stays", "sleep"),
                            ("odd", "stays", "expires at 'tomorrow', which is no UTC time")]:
         assert found[names[name]][0] == how and why in found[names[name]][1], (name, found[names[name]])
     there = host.sh(f"zfs list -Ho name -d 1 {ROOT}/.kept").splitlines()
