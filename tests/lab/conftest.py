@@ -33,7 +33,8 @@ def pytest_configure(config):
     os.environ.setdefault("KLD_SEED", str(int(time.time())))
     for line in (
         "leaves_journal: the test ends with an open journal on purpose",
-        "module_state(prepare=None): consecutive tests of the module share one restored host, which prepare(host) sets up",
+        "module_state(prepare=None, lasts=False): consecutive tests of the module share one restored host, which "
+        "prepare(host) sets up; with `lasts` also behind one that failed",
         "soak: takes long; only with --soak",
     ):
         config.addinivalue_line("markers", line)
@@ -132,7 +133,7 @@ def host(request, instance):
                 shared.kwargs["prepare"](host)
             instance.owner = module
     yield host
-    if getattr(request.node, "failed_call", False):
+    if getattr(request.node, "failed_call", False) and not (shared and shared.kwargs.get("lasts")):
         # What failed may have left anything: the next test of the module starts anew.
         instance.owner = None
     problems = left_behind(instance, host, journal_allowed=bool(request.node.get_closest_marker("leaves_journal")))
