@@ -126,6 +126,13 @@ class Host:
         result = self.run("bash", "-euo", "pipefail", "-c", script, check=check, timeout=timeout, input=input)
         return result.out.rstrip("\n") if check else result
 
+    def until(self, command, says, seconds=60, pause=0.5):
+        """Repeats a shell command until its output has these words."""
+        # Not by `grep -q`: it ends at the first match, and what writes to it then dies, and the pipe with it.
+        self.sh(f"for i in $(seq {round(seconds / pause)}); do said=$({command}) || true; "
+                f"if [[ $said == *{shlex.quote(says)}* ]]; then exit; fi; sleep {pause}; done; printf '%s\\n' \"$said\" >&2; exit 1",
+                timeout=10 * seconds + 60)
+
     def spawn(self, *argv):
         """Starts a command and returns at once: a subprocess.Popen without streams."""
         self._known = None

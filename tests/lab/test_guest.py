@@ -76,7 +76,7 @@ def slow_snapshot(host, name, when):
 
 
 def await_frozen(host):
-    host.sh(f"for i in $(seq 300); do {STATUS} | grep -q frozen && exit; sleep 0.1; done; exit 1")
+    host.until(STATUS, "frozen", 60, pause=0.1)
 
 
 @again
@@ -163,7 +163,7 @@ def test_without_an_agent_it_is_not_frozen(host, goes_on):
     # What the agent starts itself ends with its service. That it is to come back the link tells: the agent cannot.
     assert begin_inside(host, "golden", "systemd-run sh -c 'systemctl stop qemu-guest-agent; "
                         "until grep -qx 0 /sys/class/net/e*/carrier; do sleep 1; done; systemctl start qemu-guest-agent'")
-    host.sh("for i in $(seq 30); do virsh dumpxml golden | grep -q \"state='disconnected'\" && exit; sleep 1; done; exit 1")
+    host.until("virsh dumpxml golden", "state='disconnected'")
     host.refuses("kvm-snap", "golden", "--freeze", says="its agent does not answer")
     result = host.run("kvm-snap", "golden", "snap", "silent", "--freeze=try")
     assert len(result.warnings) == 1 and "its agent does not answer" in result.warnings[0]
@@ -204,8 +204,7 @@ def test_a_freeze_that_was_given_up_is_thawed(host, goes_on):
         assert result.rc == 1, result
         assert "could not be frozen" in result.errors[0] and len(result.hints) == 1
     assert host.sh("systemctl list-units --plain --no-legend 'kld-thaw-golden-*'") != ""
-    host.sh("for i in $(seq 120); do journalctl -u 'kld-thaw-golden-*' -o cat | grep -q thawed && exit; sleep 1; done; "
-            "journalctl -u 'kld-thaw-golden-*'; exit 1")
+    host.until("journalctl -u 'kld-thaw-golden-*' -o cat", "thawed", 120, pause=1)
 
 
 @again
@@ -213,7 +212,7 @@ def test_killed_while_the_guest_is_frozen(host, goes_on):
     slow_snapshot(host, "cut-off", "enter")
     await_frozen(host)
     host.sh("pkill -9 -x kvm-snap; while pgrep -x kvm-snap >/dev/null; do sleep 0.2; done")
-    host.sh(f"for i in $(seq 60); do {STATUS} | grep -q thawed && exit; sleep 0.5; done; exit 1")
+    host.until(STATUS, "thawed")
     host.run("kld", "recover")
     assert snapshot(host, "cut-off") is None
     # Killed when the snapshot is there: nobody knows whether the guest stood still until then.

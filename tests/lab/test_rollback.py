@@ -131,7 +131,7 @@ def test_udev_looks_into_it(host):
     host.sh(f"""
         udevadm control --reload
         device=$(readlink -f /dev/zvol/{ROOT}/web)
-        opened() {{ ls -l /proc/[0-9]*/fd 2>/dev/null | grep -q " $device$"; }}
+        opened() {{ ls -l /proc/[0-9]*/fd 2>/dev/null | grep " $device$" >/dev/null; }}
         echo change >/sys/block/${{device#/dev/}}/uevent
         for i in $(seq 50); do if opened; then break; fi; sleep 0.1; done
         opened
