@@ -10,7 +10,7 @@ import shlex
 import pytest
 from host import REPOSITORY
 
-FEW, MANY = 10, 60
+FEW, MANY = 10, 30
 
 
 def prepare(host):
