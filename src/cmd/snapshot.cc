@@ -19,8 +19,9 @@ cli::Command snapshot() {
       "Only what it made itself goes: never a snapshot that is held or cloned, nor the newest two. When the clock has "
       "jumped by more than a day, or the host stood still for so long, and more than half of a machine's would go, "
       "nothing of it goes until --prune is given by hand.\n\n"
-      "A machine whose snapshot would not be whole is left out, and the exit status is 1. Above 80 % of the pool there "
-      "is a warning, above 90 % there are no new snapshots, exit status 1.";
+      "A machine whose snapshot would not be whole is left out, and the exit status is 1. One that another command "
+      "works on is left out with a warning, and once its newest automatic snapshot is two hours old that is a failure, "
+      "too. Above 80 % of the pool there is a warning, above 90 % there are no new snapshots, exit status 1.";
   command.examples = {{"kvm-snapshot", "takes and prunes, as the timer does"},
                       {"kvm-snapshot --explain", "each snapshot: stays or goes, and why"},
                       {"kvm-snapshot web --prune", "prunes one machine, also what was held back"},

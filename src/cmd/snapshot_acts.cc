@@ -36,7 +36,8 @@ void SnapshotRun::hold_back() {
     if (!one.out.empty()) continue;
     if (!one.problem.empty()) fail(one.problem);
     if (flags_.prune) continue;
-    const auto caution = plan::caution(look_->view, one, look_->snapshots[name], look_->now, !full_);
+    const auto caution = plan::caution(look_->view, one, look_->snapshots[name], look_->now, !full_,
+                                       full_ && context_.config().early_deletion);
     if (!caution.prunes && one.problem.empty()) {
       held_back_.insert(name);
       fail(fmt::format(
@@ -61,15 +62,19 @@ void SnapshotRun::mark_held_back(const plan::AutoMachine& one) {
 
 void SnapshotRun::take() {
   plan::AutoFacts facts;
+  std::map<std::string, std::string> unreadable;
   {
     const Interruptible looking(run::interrupted);
-    facts.definitions = run::definitions_of(look_->host, look_->view, look_->machines);
+    facts.definitions = run::definitions_of(look_->host, look_->view, look_->machines, unreadable);
     facts.freeze_problems = run::freeze_problems(look_->host, look_->machines);
   }
+  auto machines = look_->machines;
+  std::erase_if(machines, [&](const auto& one) { return unreadable.contains(one.machine.name); });
+  for (const auto& [name, why] : unreadable) drop(name, "failed", why);
   for (const auto& [name, snapshots] : look_->snapshots) {
     for (const auto& one : snapshots) facts.taken[name].push_back(one.name);
   }
-  auto groups = plan::group_auto_snapshots(look_->view, look_->machines, facts, look_->now);
+  auto groups = plan::group_auto_snapshots(look_->view, machines, facts, look_->now);
   for (const auto& one : groups.left_out) drop(one.machine, one.why.kind, in_words(one.why));
   for (auto& group : groups.groups) take_group(std::move(group));
 }
@@ -96,9 +101,11 @@ std::set<std::string> SnapshotRun::lower_labels_of_started(const plan::AutoGroup
 }
 
 /// Who is in the way of all is dropped, and the rest tried once more.
-void SnapshotRun::take_group(plan::AutoGroup group) {
+/// @param last there is no other attempt
+void SnapshotRun::take_group(plan::AutoGroup group, bool last) {
   std::optional<plan::AutoGroup> rest = std::move(group);
-  for (int attempt = 0; attempt < 2 && rest; ++attempt) {
+  for (int attempt = last ? 1 : 0; attempt < 2 && rest; ++attempt) {
+    const auto before = rest->parts.size();
     const auto plan = plan::plan_group(*rest, run::random_uuid());
     for (const auto& warning : plan.warnings) context_.warn(warning);
     std::map<std::string, std::string> reasons;
@@ -117,6 +124,12 @@ void SnapshotRun::take_group(plan::AutoGroup group) {
       return;
     }
     const auto whole = take_whole(reasons);
+    if (attempt == 0 && reasons.empty()) {
+      // Nobody is named: it may be a definition that cannot be written.
+      for (auto& apart : plan::set_apart(*rest)) take_group(std::move(apart), true);
+      if (rest->parts.empty()) return;
+      if (rest->parts.size() < before) continue;
+    }
     const auto dropped = plan::blamed(*rest, reasons, whole, attempt == 1);
     for (const auto& [machine, why] : dropped) drop(machine, "failed", why);
     rest = plan::without(*rest, dropped);

@@ -66,7 +66,8 @@ bool SnapshotRun::has_no_root() const {
   try {
     context_.root();
   } catch (const Refused& refused) {
-    if (refused.refusal().kind != "no-root" || !flags_.machines.empty()) throw;
+    // Machines without a root: it was given by a flag or a variable that the timer does not have.
+    if (refused.refusal().kind != "no-root" || !flags_.machines.empty() || !run::likely_machines().empty()) throw;
     skip(refused.message());
     return true;
   }
@@ -85,6 +86,8 @@ bool SnapshotRun::is_the_only_run() {
     only_ = run::Locks::take_command(kName, by_hand ? kPatience : 0s);
   } catch (const Refused& refused) {
     if (by_hand) throw;
+    // It may do less than this one would.
+    if (context_.common.quiet && !context_.common.json) context_.warn(in_words(refused.refusal()));
     skip(in_words(refused.refusal()));
     return false;
   }
@@ -139,7 +142,13 @@ void SnapshotRun::leave_out_unready() {
   std::erase_if(look_->machines, [&](const plan::AutoMachine& one) {
     const auto& name = one.machine.name;
     if (const auto who = busy_.find(name); who != busy_.end()) {
-      context_.talk(fmt::format("Machine '{}' is left out: another command works on it ({})", name, who->second));
+      const auto why = fmt::format("another command works on it ({})", who->second);
+      // Now and then it is in the way; one that waits at a question would be for days.
+      if (one.out.empty() && plan::automatic_is_late(look_->snapshots[name], look_->now)) {
+        drop(name, "locked", why);
+        return true;
+      }
+      context_.warn(fmt::format("machine '{}' is left out: {}", name, why));
       left_out_.push_back({{"machine", name}, {"kind", "locked"}, {"message", who->second}});
       return true;
     }

@@ -55,7 +55,7 @@ class SnapshotRun {
   void hold_back();
   void mark_held_back(const plan::AutoMachine& one);
   void take();
-  void take_group(plan::AutoGroup group);
+  void take_group(plan::AutoGroup group, bool last = false);
   std::set<std::string> lower_labels_of_started(const plan::AutoGroup& group);
   void prune();
   void destroy(std::vector<plan::Condemned> batch);

@@ -178,6 +178,24 @@ std::optional<AutoGroup> without(const AutoGroup& group, const std::map<std::str
   return rest.parts.empty() ? std::nullopt : std::optional(std::move(rest));
 }
 
+std::vector<AutoGroup> set_apart(AutoGroup& group) {
+  std::vector<AutoGroup> apart;
+  if (group.parts.size() < 2) return apart;
+  std::erase_if(group.parts, [&](const AutoPart& part) {
+    if (part.files.empty()) return false;
+    apart.push_back({group.consistency, {part}, {}});
+    return true;
+  });
+  return apart;
+}
+
+bool automatic_is_late(const std::vector<MachineSnapshot>& snapshots, UnixTime now) {
+  constexpr UnixTime kLate = UnixTime{2} * 3600;
+  const auto newest = std::find_if(snapshots.rbegin(), snapshots.rend(),
+                                   [](const auto& one) { return one.by == "auto" && is_named(one.name, "auto"); });
+  return newest != snapshots.rend() && now - newest->creation > kLate;
+}
+
 std::set<std::string> snapshotted_by_sanoid(const std::map<std::string, std::vector<MachineSnapshot>>& snapshots) {
   std::set<std::string> machines;
   for (const auto& [machine, all] : snapshots) {

@@ -87,6 +87,11 @@ std::map<std::string, std::string> blamed(const AutoGroup& group, const std::map
                                           const std::string& whole, bool last);
 /// The group without these; nullopt when nothing is left.
 std::optional<AutoGroup> without(const AutoGroup& group, const std::map<std::string, std::string>& machines);
+/// Takes those out of a group that write a definition first, each as a group of its own: a file that cannot be written
+/// names no dataset that could be dropped for it. None of a group of one.
+std::vector<AutoGroup> set_apart(AutoGroup& group);
+/// True when the newest automatic snapshot is more than two hours old; without any there is none that is late.
+bool automatic_is_late(const std::vector<MachineSnapshot>& snapshots, UnixTime now);
 
 /// Above these shares of the pool there is a warning, and there are no new automatic snapshots.
 inline constexpr double kWarnAt = 0.80;

@@ -80,14 +80,17 @@ PruneChoice choose_prune(const View& view, const std::vector<AutoMachine>& machi
 }
 
 Caution caution(const View& view, const AutoMachine& one, std::vector<MachineSnapshot> snapshots, UnixTime now,
-                bool takes_one) {
+                bool takes_one, bool early) {
   const bool jumped = clock_jumped(snapshots, now);
-  if (!one.problem.empty()) return {false, jumped && !one.held_back && !snapshots.empty()};
+  const bool any = std::any_of(snapshots.begin(), snapshots.end(), [](const auto& snapshot) {
+    return snapshot.by == "auto" && is_named(snapshot.name, "auto");
+  });
+  if (!one.problem.empty()) return {false, jumped && !one.held_back && any};
   if (takes_one) {
     const auto dataset = one.machine.datasets().front().name;
     snapshots.push_back(as_taken({fmt::format("{}@auto-{}", dataset, format_utc(now))}, now));
   }
-  const auto verdicts = judge(view, std::move(snapshots), one.rule, now);
+  const auto verdicts = judge(view, std::move(snapshots), one.rule, now, early);
   const auto count = [&](bool Verdict::*is) {
     return static_cast<std::size_t>(
         std::count_if(verdicts.begin(), verdicts.end(), [is](const Verdict& verdict) { return verdict.*is; }));

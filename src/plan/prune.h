@@ -83,8 +83,9 @@ struct Caution {
 /// After a clock that has jumped, most of a machine's would go: nothing does. So it stays once it is noted. A machine
 /// whose rule cannot be read loses nothing, and is noted as well: once the rule can be read, everything might go.
 /// @param takes_one this run takes a snapshot of it first
+/// @param early     it removes what only the hourly rule keeps, too
 Caution caution(const View& view, const AutoMachine& one, std::vector<MachineSnapshot> snapshots, UnixTime now,
-                bool takes_one);
+                bool takes_one, bool early = false);
 
 /// Notes on the machine since when its prune is held back. It stays so until a prune that was asked for by hand.
 Plan plan_hold_back(const Machine& machine, UnixTime now, const std::string& op);

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "base/error.h"
 #include "base/name.h"
 #include "run/file.h"
 #include "virt/definition.h"
@@ -97,10 +98,18 @@ std::set<std::string> golden_with_rule(const plan::View& view) {
 }
 
 std::map<std::string, plan::Definitions> definitions_of(const Host& host, plan::View& view,
-                                                        const std::vector<plan::AutoMachine>& machines) {
+                                                        const std::vector<plan::AutoMachine>& machines,
+                                                        std::map<std::string, std::string>& unreadable) {
   std::map<std::string, plan::Definitions> all;
   for (const auto& one : machines) {
-    if (one.out.empty()) all[one.machine.name] = definitions_of_one(host, view, one.machine);
+    if (!one.out.empty()) continue;
+    try {
+      all[one.machine.name] = definitions_of_one(host, view, one.machine);
+    } catch (const Interrupted&) {
+      throw;
+    } catch (const Error& error) {
+      unreadable[one.machine.name] = error.message();
+    }
   }
   return all;
 }

@@ -21,9 +21,10 @@ std::set<std::string> golden_with_rule(const plan::View& view);
 
 /// Inactive and saved definitions of those that take part. libvirt is asked only about a machine whose saved definition
 /// is not what libvirt's own file of it says, or that runs with a disk that its definition does not name. Adds to
-/// `view` the volumes that definitions name by storage pools.
+/// `view` the volumes that definitions name by storage pools. `unreadable`: those that cannot be told, and why.
 std::map<std::string, plan::Definitions> definitions_of(const Host& host, plan::View& view,
-                                                        const std::vector<plan::AutoMachine>& machines);
+                                                        const std::vector<plan::AutoMachine>& machines,
+                                                        std::map<std::string, std::string>& unreadable);
 
 /// Of those that take part and ask to be frozen, why they cannot be.
 std::map<std::string, std::string> freeze_problems(const Host& host, const std::vector<plan::AutoMachine>& machines);

@@ -179,12 +179,41 @@ def test_what_would_be_no_whole_machine_is_left_out(host):
 def test_a_machine_that_others_work_on_is_left_out_with_a_note(host):
     host.sh("mkdir /tmp/stop; setsid flock -o -x /run/kldload/lock/db sleep 60 </dev/null >/dev/null 2>&1 & sleep 1")
     result = host.run("kvm-snapshot")
-    assert "Machine 'db' is left out: another command works on it (pid " in result.err, result
+    assert any("machine 'db' is left out: another command works on it (pid " in line for line in result.warnings), result
     assert "Snapshots of 1 machines" in result.out
     assert len(autos(host, "web")) == 1 and autos(host, "db") == []
+    # Nor is it where that goes on for hours: somebody may have left a question open.
+    age(host, "db", 3)
+    late = host.run("kvm-snapshot", "-q", check=False)
+    assert late.rc == 1 and any("'db'" in line and "(pid " in line for line in late.warnings), late
     # Asked for by name, that is no success.
     host.refuses("kvm-snapshot", "db", says="another command works on machine 'db'")
     host.sh("rmdir /tmp/stop; pkill -x -f 'sleep 60'")
+
+
+def test_one_that_cannot_be_read_or_written_keeps_nobody_from_it(host):
+    host.run("zfs", "set", "readonly=on", f"{ROOT}/.state/db")
+    for name in ("db", "web"):
+        host.run("virsh", "desc", name, "--config", "--new-desc", "edited where it cannot be saved")
+    answer, warnings = take(host, code=1)
+    assert [one["machine"] for one in answer["taken"]] == ["web"], answer
+    assert any("'db'" in line and "ead-only" in line for line in warnings), warnings
+    host.run("zfs", "inherit", "readonly", f"{ROOT}/.state/db")
+    host.sh(f"cp {STATE}/db/domain.xml /root/saved.xml; truncate -s 100M {STATE}/db/domain.xml")
+    answer, warnings = take(host, code=1)
+    assert [one["machine"] for one in answer["taken"]] == ["web"], answer
+    assert any("'db'" in line for line in warnings), warnings
+    host.sh(f"cp /root/saved.xml {STATE}/db/domain.xml")
+    assert {one["machine"] for one in take(host)[0]["taken"]} == set(MACHINES)
+
+
+def test_machines_without_a_root_are_no_success(host):
+    """Whoever gave it by a variable has a timer that does not know it."""
+    assert host.run("kvm-snapshot", "-q").rc == 0
+    host.sh(f"cp /etc/kldload/kvm.toml /root/kvm.toml; sed -i '/^root/d' /etc/kldload/kvm.toml; zfs rename {ROOT} vmpool/elsewhere")
+    result = host.run("kvm-snapshot", "-q", check=False)
+    host.sh(f"zfs rename vmpool/elsewhere {ROOT}; cp /root/kvm.toml /etc/kldload/kvm.toml")
+    assert result.rc == 3 and len(result.hints) == 1, result
 
 
 # ---- Pruning ----
@@ -377,6 +406,7 @@ def test_of_two_runs_the_second_leaves_it_to_the_first(host):
     second = host.run("kvm-snapshot")
     assert "another 'kvm-snapshot' is running (pid " in second.out and second.out.endswith("nothing to do.\n"), second
     assert "skipped" in host.run("kvm-snapshot", "--json").json
+    assert any("is running (pid " in line for line in host.run("kvm-snapshot", "-q").warnings)
     # Whoever wants more than the timer must know.
     result = host.run("kvm-snapshot", "--prune", check=False)
     assert result.rc == 3 and "another 'kvm-snapshot' is running" in result.err, result

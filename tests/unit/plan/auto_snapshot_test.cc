@@ -204,6 +204,32 @@ TEST(Blamed, AreAllWhenNobodyIsNamedOrItWasTheLastAttempt) {
                                                 {"web", "cannot take snapshots"}}));
 }
 
+TEST(SetApart, AreThoseThatWriteADefinition) {
+  AutoGroup group{"crash",
+                  {{"db", "s", {"p/db@s"}, {}, {}}, {"web", "s", {"p/web@s"}, {File{"/x", "new", false, ""}}, {}}}};
+  const auto apart = set_apart(group);
+  ASSERT_EQ(apart.size(), 1U);
+  EXPECT_EQ(apart[0].parts.at(0).machine, "web");
+  EXPECT_EQ(apart[0].consistency, "crash");
+  EXPECT_EQ(group.parts.size(), 1U);
+  AutoGroup alone{"crash", {{"web", "s", {"p/web@s"}, {File{"/x", "new", false, ""}}, {}}}};
+  EXPECT_TRUE(set_apart(alone).empty());
+  EXPECT_EQ(alone.parts.size(), 1U);
+}
+
+TEST(Late, IsTheNewestAutomaticOneAfterTwoHours) {
+  MachineSnapshot one;
+  one.name = "auto-2026-04-04T12:00:00Z";
+  one.by = "auto";
+  one.creation = kNow - 7200;
+  EXPECT_FALSE(automatic_is_late({one}, kNow));
+  one.creation -= 1;
+  EXPECT_TRUE(automatic_is_late({one}, kNow));
+  one.by = "hand";
+  EXPECT_FALSE(automatic_is_late({one}, kNow));
+  EXPECT_FALSE(automatic_is_late({}, kNow));
+}
+
 TEST(AsTaken, IsANewestOneThatStays) {
   const auto taken =
       as_taken({"rpool/vms/web@auto-2026-04-04T14:35:00Z", "rpool/vms/.state/web@auto-2026-04-04T14:35:00Z"}, kNow);

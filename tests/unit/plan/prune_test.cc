@@ -76,6 +76,13 @@ TEST_F(CautionTest, HoldsMostOfItBackAfterAJump) {
   EXPECT_TRUE(caution(host.view, one, snapshots, kNow, true).prunes) << "little goes";
 }
 
+TEST_F(CautionTest, LooksAtWhatEarlyDeletionWouldRemove) {
+  const auto one = with_rule(host, "web", "hourly=1000,daily=1");
+  const auto snapshots = every_hour("web", 48, 2 * kDay);
+  EXPECT_TRUE(caution(host.view, one, snapshots, kNow, false).prunes);
+  EXPECT_FALSE(caution(host.view, one, snapshots, kNow, false, true).prunes);
+}
+
 TEST_F(CautionTest, StaysOnceItIsNoted) {
   auto one = with_rule(host, "web", "hourly=2");
   one.held_back = true;
@@ -92,6 +99,9 @@ TEST_F(CautionTest, IsNotedForARuleThatCannotBeRead) {
   EXPECT_TRUE(jumped.mark);
   EXPECT_FALSE(caution(host.view, one, every_hour("web", 10, 0), kNow, true).mark);
   EXPECT_FALSE(caution(host.view, one, {}, kNow, true).mark) << "there is nothing to lose";
+  auto by_hand = every_hour("web", 1, 3 * kDay);
+  by_hand.front().by = "hand";
+  EXPECT_FALSE(caution(host.view, one, by_hand, kNow, true).mark) << "nor is there of what people took";
   one.held_back = true;
   EXPECT_FALSE(caution(host.view, one, every_hour("web", 10, 3 * kDay), kNow, true).mark);
 }
