@@ -197,6 +197,15 @@ std::vector<Snapshot> parse_snapshots(std::string_view text, bool sizes) {
   return result;
 }
 
+std::string snapshot_in_token(std::string_view text) {
+  constexpr std::string_view kKey = "toname = ";
+  for (const auto line : split(text, '\n')) {
+    const auto at = line.find(kKey);
+    if (at != std::string_view::npos) return std::string(line.substr(at + kKey.size()));
+  }
+  return {};
+}
+
 std::vector<Pool> parse_pools(std::string_view text) {
   std::vector<Pool> result;
   for_each_line(text, 6, [&](const std::vector<std::string_view>& field) {

@@ -23,6 +23,9 @@ Listing parse_listing(std::string_view text);
 std::vector<Snapshot> parse_snapshots(std::string_view text, bool sizes);
 std::vector<Pool> parse_pools(std::string_view text);
 
+/// The snapshot that a resume token names, by what `zfs send -nvt TOKEN` prints; empty when it names none.
+std::string snapshot_in_token(std::string_view text);
+
 std::vector<std::string_view> split(std::string_view text, char separator);
 /// Calls `row` with the fields of each line that is not empty.
 void for_each_line(std::string_view text, std::size_t columns,

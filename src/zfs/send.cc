@@ -10,8 +10,10 @@
 #include <iterator>
 #include <optional>
 
+#include "base/process.h"
 #include "base/size.h"
 #include "zfs/dataset.h"
+#include "zfs/parse.h"
 
 namespace kld::zfs {
 namespace {
@@ -45,11 +47,33 @@ bool is_replication(const std::string& argument) {
   return argument == "--replicate" || (short_flags && argument.find('R') != std::string::npos);
 }
 
+/// The token that this send goes on from; empty: none, or it only says what it would send. "-t TOKEN", or behind other
+/// short flags.
+std::string token_in(const std::vector<std::string>& arguments) {
+  for (std::size_t i = 2; i + 1 < arguments.size(); ++i) {
+    const auto& flags = arguments[i];
+    if (flags.size() < 2 || flags[0] != '-' || flags[1] == '-' || !flags.ends_with('t')) continue;
+    return flags.find('n') == std::string::npos ? arguments[i + 1] : std::string();
+  }
+  return {};
+}
+
+/// What a resumed send sends, as ZFS reads its token; nullopt when it cannot.
+std::optional<Send> resumed_send(const std::string& token, const std::vector<std::string>& datasets) {
+  // It fails where it could not go on, and says all the same what the token holds.
+  const auto snapshot = snapshot_in_token(run_process({"zfs", "send", "-nvt", token}).out);
+  if (std::find(datasets.begin(), datasets.end(), dataset_of(snapshot)) == datasets.end()) return std::nullopt;
+  Send send;
+  send.snapshots.push_back(snapshot);
+  return send;
+}
+
 /// What the arguments of a `zfs send` name of these datasets. An incremental source may be given as "@s" alone: it is
 /// then of the dataset that is sent.
 std::optional<Send> send_in(const std::vector<std::string>& arguments, const std::vector<std::string>& datasets) {
   const bool sends = arguments.size() > 2 && fs::path(arguments[0]).filename() == "zfs" && arguments[1] == "send";
   if (!sends) return std::nullopt;
+  if (const auto token = token_in(arguments); !token.empty()) return resumed_send(token, datasets);
   Send send;
   const auto dataset = dataset_of(arguments.back());
   if (std::any_of(arguments.begin() + 2, arguments.end() - 1, is_replication)) {

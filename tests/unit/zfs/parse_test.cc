@@ -21,6 +21,12 @@ std::string stored(const std::string& name) {
   return text.str();
 }
 
+TEST(Parse, AResumeTokenNamesItsSnapshot) {
+  EXPECT_EQ(snapshot_in_token(stored("send-token-2.1.txt")), "vmpool/vms/web@first");
+  EXPECT_EQ(snapshot_in_token("cannot resume send: kernel modules must be upgraded\n"), "");
+  EXPECT_EQ(snapshot_in_token(""), "");
+}
+
 const Dataset& named(const std::vector<Dataset>& datasets, const std::string& name) {
   for (const auto& dataset : datasets) {
     if (dataset.name == name) return dataset;
