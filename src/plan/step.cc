@@ -382,7 +382,9 @@ std::optional<Step> inverse(const Step& step) {
                         [](const StartDomain& s) -> Inverse {
                           return StopDomain{s.domain, 0};
                         },
-                        [](const StopDomain& s) -> Inverse { return StartDomain{s.domain}; },
+                        [](const StopDomain& s) -> Inverse {
+                          return StartDomain{s.domain, s.graceful_seconds};
+                        },
                         // Files inside a dataset that the plan makes go with it; waiting leaves nothing behind.
                         [](const auto&) -> Inverse { return std::nullopt; },
                     },

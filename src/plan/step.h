@@ -237,6 +237,9 @@ struct SetAutostart {
 
 struct StartDomain {
   DomainName domain;
+  /// As an inverse: it may have been asked to shut down, and go off within that time. Not in a journal, which holds no
+  /// inverses.
+  std::uint64_t asked_seconds = 0;
   bool operator==(const StartDomain&) const = default;
 };
 

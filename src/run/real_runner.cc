@@ -240,6 +240,11 @@ void RealRunner::act(const plan::RedefineDomain& step) {
   // What was edited since it was done stays.
   if (known && recovering_ && plan::is_done(step, libvirt().inactive_xml(known->uuid))) return;
   if (known && virt::is_active(known->state)) throw in_use(step.now.name);
+  // While it was asked to shut down, somebody had it saved: that memory would go on with other disks.
+  if (known && !recovering_ && !undoing_ && libvirt().has_managed_save(known->uuid)) {
+    throw Error(fmt::format("the memory of domain '{}' was saved meanwhile", step.now.name),
+                fmt::format("start it, or discard that with 'virsh managedsave-remove {}'", step.now.name));
+  }
   // A question may have stood for long. Not in a recovery: libvirt words a definition anew when it starts anew.
   if (known && !recovering_ && !undoing_) {
     const auto present = virt::Definition::parse(libvirt().inactive_xml(known->uuid));
@@ -264,6 +269,10 @@ void RealRunner::act(const plan::SetAutostart& step) const {
   definitions_to_disk();
 }
 void RealRunner::act(const plan::StartDomain& step) const {
+  // Whoever was killed when it had pressed the power button waits for nothing any more.
+  if (recovering_ && step.asked_seconds > 0 && !is_gone(libvirt(), step.domain)) {
+    libvirt().went_off(step.domain.uuid, std::chrono::seconds(step.asked_seconds));
+  }
   // Also for a run that is repeated.
   const auto known = libvirt().find(step.domain.name);
   if (known && known->uuid == step.domain.uuid && virt::is_active(known->state)) return;

@@ -19,9 +19,8 @@ constexpr auto poll_interval = std::chrono::milliseconds(100);
 constexpr auto destroy_limit = std::chrono::seconds(30);
 
 /// True once the domain is shut off; false at the deadline.
-bool wait_until_off(virDomainPtr domain, Clock::time_point deadline, const std::function<bool()>& interrupted) {
+bool wait_until_off(virDomainPtr domain, Clock::time_point deadline) {
   while (is_active(state_of(domain))) {
-    if (interrupted && interrupted()) throw Interrupted();
     if (Clock::now() >= deadline) return false;
     std::this_thread::sleep_for(poll_interval);
   }
@@ -36,13 +35,13 @@ bool ask_to_shut_down(virDomainPtr domain) {
 
 bool can_react(State state) { return state == State::running || state == State::shutting_down; }
 
-void destroy(const Domain& domain, const std::function<bool()>& interrupted) {
+void destroy(const Domain& domain) {
   try {
     check(api().virDomainDestroy(domain.get()), "stopping domain " + quoted_name(domain));
   } catch (const Error&) {
     if (is_active(state_of(domain.get()))) throw;  // else it ended by itself a moment before
   }
-  if (!wait_until_off(domain.get(), Clock::now() + destroy_limit, interrupted))
+  if (!wait_until_off(domain.get(), Clock::now() + destroy_limit))
     throw Error(fmt::format("domain {} is still active after it was destroyed", quoted_name(domain)));
 }
 
@@ -85,11 +84,18 @@ bool Connection::stop(const std::string& uuid, std::chrono::seconds graceful,
   const Domain domain = required(impl_->get(), uuid);
   const State state = state_of(domain.get());
   if (!is_active(state)) return false;
-  if (graceful.count() > 0 && can_react(state) && ask_to_shut_down(domain.get()) &&
-      wait_until_off(domain.get(), Clock::now() + graceful, interrupted))
-    return true;
-  destroy(domain, interrupted);
+  if (graceful.count() > 0 && can_react(state) && ask_to_shut_down(domain.get())) {
+    // It cannot be unasked: whoever interrupts has to know whether it went off.
+    if (wait_until_off(domain.get(), Clock::now() + graceful)) return true;
+    if (interrupted && interrupted()) throw Interrupted();
+  }
+  destroy(domain);
   return true;
+}
+
+bool Connection::went_off(const std::string& uuid, std::chrono::seconds limit) const {
+  const Domain domain = look_up(impl_->get(), uuid);
+  return !domain || wait_until_off(domain.get(), Clock::now() + limit);
 }
 
 void Connection::set_autostart(const std::string& uuid, bool autostart) const {
