@@ -165,6 +165,7 @@ int run_app(const std::vector<Command>& commands, int argc, char** argv) {
   const std::string program = argc > 0 ? std::filesystem::path(argv[0]).filename().string() : "kld";
   const Context plain;
   if (const auto* linked = find(commands, program); linked != nullptr && program == linked->link) {
+    if (linked->without_flags) words.insert(words.begin(), "--");
     return run_command(*linked, words);
   }
   if (words.empty() || words[0] == "--help" || words[0] == "-h" || (words[0] == "help" && words.size() == 1)) {

@@ -22,6 +22,8 @@ struct Command {
   std::function<std::function<void()>(CLI::App&, Context&)> declare;
   /// Run by what this program sets up, not by people: in no help, no man page, no completion.
   bool hidden = false;
+  /// Called by its link, all its words are arguments, also those that look like flags.
+  bool without_flags = false;
 };
 
 /// Parses, runs, reports. `argv[0]` may be the program's name or one of the links. Returns the exit status.

@@ -25,7 +25,8 @@ std::string configured_root(const cli::Context& context) {
 }  // namespace
 
 cli::Command start_guard() {
-  cli::Command command{"start-guard", "kld-start-guard", "Refuse to start what must not start", "", {}, nullptr, true};
+  cli::Command command{"start-guard", "kld-start-guard", "Refuse to start what must not start", "", {}, nullptr, true,
+                       true};
   command.declare = [](CLI::App& app, cli::Context& context) -> std::function<void()> {
     auto operation = std::make_shared<std::vector<std::string>>();
     app.add_option("OPERATION", *operation, "Domain, operation and further words, as libvirt gives them")->required();

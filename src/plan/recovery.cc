@@ -33,6 +33,19 @@ bool is_volatile(const Step& step) {
   return (files != nullptr && !files->synced) || is_any<WriteSeeds, MountFilesystems>(step);
 }
 
+/// It reads the machine, or takes from it, or removes what is set aside; running or not makes no difference to it.
+bool leaves_alone(const Step& step) {
+  if (const auto* destroy = std::get_if<DestroyDatasets>(&step)) {
+    return std::all_of(destroy->datasets.begin(), destroy->datasets.end(),
+                       [](const Doomed& doomed) { return doomed.name.find("/.kept/") != std::string::npos; });
+  }
+  if (const auto* set = std::get_if<SetProperties>(&step)) {
+    return std::all_of(set->properties.begin(), set->properties.end(),
+                       [](const auto& property) { return property.first.starts_with("com.kldload:"); });
+  }
+  return is_any<TakeSnapshots, DestroySnapshots, WriteFiles, SaveDefinition>(step);
+}
+
 bool brings_to_disk(const Step& step) {
   const auto* define = std::get_if<DefineDomains>(&step);
   const auto* seeds = std::get_if<WriteSeeds>(&step);
@@ -106,6 +119,13 @@ bool only_takes_from(const Plan& plan, const std::string& machine) {
   return plan.operation == "clone" && plan.machines.size() > 1 && plan.machines.front() == machine;
 }
 
+bool works_on(const Plan& plan, const std::string& machine) {
+  if (std::find(plan.machines.begin(), plan.machines.end(), machine) == plan.machines.end()) return false;
+  if (only_takes_from(plan, machine)) return false;
+  // One that cannot be read has no steps.
+  return plan.steps.empty() || !std::all_of(plan.steps.begin(), plan.steps.end(), leaves_alone);
+}
+
 std::vector<Started> started_by(const Plan& plan, std::size_t last, const std::set<std::size_t>& undone) {
   std::vector<Started> started;
   std::set<std::string> defined;
@@ -128,8 +148,8 @@ bool is_done(const RedefineDomain& step, const std::string& present) {
   };
   const auto now = virt::Definition::parse(present);
   const auto wanted = virt::Definition::parse(step.now.xml);
-  // Another version of the machine in the same places is known by its generation id.
-  const bool is_marked = wanted.genid() && wanted.genid() != virt::Definition::parse(step.before.xml).genid();
+  // Another version of the machine in the same places is known by its generation id, or by having none.
+  const bool is_marked = wanted.genid() != virt::Definition::parse(step.before.xml).genid();
   if (is_marked && now.genid() != wanted.genid()) return false;
   const auto there = sources(now);
   const auto all = sources(wanted);
@@ -149,6 +169,16 @@ bool can_go_back(const Plan& plan, std::size_t failed, const Progress& progress)
   const auto first = plan.steps.begin() + static_cast<std::ptrdiff_t>(plan.commit);
   const auto last = plan.steps.begin() + static_cast<std::ptrdiff_t>(std::max(failed, *progress.begun));
   return !progress.other_boot && std::all_of(first, last + 1, is_preparing);
+}
+
+bool takes_all_back(const Plan& plan, std::size_t failed, const Progress& progress) {
+  const auto* start = std::get_if<StartDomain>(&plan.steps[failed]);
+  if (start == nullptr || progress.other_boot || !is_undone_when_it_fails(plan, failed)) return false;
+  return std::any_of(plan.steps.begin(), plan.steps.begin() + static_cast<std::ptrdiff_t>(failed),
+                     [&](const Step& step) {
+                       const auto* stop = std::get_if<StopDomain>(&step);
+                       return stop != nullptr && stop->domain == start->domain;
+                     });
 }
 
 bool is_optional(const Step& step) { return is_any<StartDomain, AwaitDevices, SaveDefinition>(step); }

@@ -45,6 +45,10 @@ std::vector<std::string> made_by(const Plan& plan);
 /// True for a machine that the operation only takes from, as others may at the same time: what is cloned.
 bool only_takes_from(const Plan& plan, const std::string& machine);
 
+/// True when the operation works on the machine as it is now, so that it must neither start nor be snapshotted
+/// meanwhile; false of one that only reads it, takes from it, or removes what is set aside.
+bool works_on(const Plan& plan, const std::string& machine);
+
 /// A domain that a plan starts.
 struct Started {
   DomainName domain;
@@ -64,6 +68,10 @@ std::optional<std::size_t> last_to_undo(const Plan& plan, const Progress& progre
 /// True when a step behind the commit point that fails in recovery can be undone with all before it: it could not do
 /// anything, or libvirt knows of nothing yet. After a power cut what is noted tells too little for the latter.
 bool can_go_back(const Plan& plan, std::size_t failed, const Progress& progress);
+
+/// True when a start that fails in recovery has all undone, as in a living run: the machine ran before, and the version
+/// that ran is there.
+bool takes_all_back(const Plan& plan, std::size_t failed, const Progress& progress);
 
 /// What a finished plan can do without: the machine is whole, and may have been used since.
 bool is_optional(const Step& step);

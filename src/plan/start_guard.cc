@@ -11,27 +11,6 @@
 namespace kld::plan {
 namespace {
 
-/// It reads the machine, or takes from it, or removes what is set aside; running or not makes no difference to it.
-bool leaves_alone(const Step& step) {
-  if (const auto* destroy = std::get_if<DestroyDatasets>(&step)) {
-    return std::all_of(destroy->datasets.begin(), destroy->datasets.end(),
-                       [](const Doomed& doomed) { return doomed.name.find("/.kept/") != std::string::npos; });
-  }
-  if (const auto* set = std::get_if<SetProperties>(&step)) {
-    return std::all_of(set->properties.begin(), set->properties.end(),
-                       [](const auto& property) { return property.first.starts_with("com.kldload:"); });
-  }
-  return std::holds_alternative<TakeSnapshots>(step) || std::holds_alternative<DestroySnapshots>(step) ||
-         std::holds_alternative<WriteFiles>(step) || std::holds_alternative<SaveDefinition>(step);
-}
-
-bool changes(const Plan& plan, const std::string& machine) {
-  if (std::find(plan.machines.begin(), plan.machines.end(), machine) == plan.machines.end()) return false;
-  if (only_takes_from(plan, machine)) return false;
-  // One that cannot be read has no steps.
-  return plan.steps.empty() || !std::all_of(plan.steps.begin(), plan.steps.end(), leaves_alone);
-}
-
 bool starts(const Step& step, const std::string& uuid) {
   const auto* start = std::get_if<StartDomain>(&step);
   return start != nullptr && start->domain.uuid == uuid;
@@ -59,6 +38,12 @@ std::optional<Refusal> golden(const Machine& machine) {
   return std::nullopt;
 }
 
+/// Not another domain that was given its disk, say to mend what does not boot: that one has a TPM of its own, or none.
+bool is_itself(const Machine& machine, const StartFacts& facts) {
+  const auto saved = facts.uuids.find(machine.name);
+  return saved == facts.uuids.end() ? machine.name == facts.domain : saved->second == facts.uuid;
+}
+
 /// It would start with blank firmware variables or a blank TPM, or not at all.
 std::optional<Refusal> unmounted(const Machine& machine, const StartFacts& facts) {
   const auto check = [&](const std::optional<zfs::Dataset>& part, const std::string& directory) {
@@ -73,6 +58,7 @@ std::optional<Refusal> unmounted(const Machine& machine, const StartFacts& facts
                                      : fmt::format("{} lies there: unmount it first", there->second)});
   };
   if (auto refusal = check(machine.state, state_directory(machine.name))) return refusal;
+  if (!is_itself(machine, facts)) return std::nullopt;
   return check(machine.tpm, tpm_directory(facts.uuid));
 }
 
@@ -80,7 +66,7 @@ std::optional<Refusal> unfinished(const std::string& machine, const StartFacts& 
   for (const auto& operation : facts.operations) {
     // Machines below another root may have the same names.
     if (!operation.plan.root.empty() && operation.plan.root != facts.view.root) continue;
-    if (!changes(operation.plan, machine) || is_own_start(operation, facts.uuid)) continue;
+    if (!works_on(operation.plan, machine) || is_own_start(operation, facts.uuid)) continue;
     if (operation.alive) {
       return Refusal{"locked",
                      fmt::format("machine '{}' is being changed by another command", machine),

@@ -24,8 +24,10 @@ struct OpenOperation {
 
 struct StartFacts {
   std::string uuid;                           ///< of the domain that is to start
+  std::string domain;                         ///< its name
   std::vector<std::string> volumes;           ///< behind its disks
   View view;                                  ///< the datasets of the machines that these belong to
+  std::map<std::string, std::string> uuids;   ///< of the machines, as their saved definitions have it
   std::map<std::string, std::string> mounts;  ///< what is on top at each mount point
   std::vector<OpenOperation> operations;
 };

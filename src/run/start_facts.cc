@@ -3,6 +3,9 @@
 
 #include <map>
 
+#include "base/error.h"
+#include "base/name.h"
+#include "run/file.h"
 #include "run/open_entry.h"
 #include "virt/definition.h"
 #include "zfs/dataset.h"
@@ -32,6 +35,20 @@ void add_states(plan::View& view, const std::vector<std::string>& volumes, const
   view.datasets.insert(view.datasets.end(), more.begin(), more.end());
 }
 
+/// By what is saved with them.
+void add_uuids(plan::StartFacts& facts) {
+  for (const auto& volume : facts.volumes) {
+    const auto owner = plan::owner_of(facts.view, volume);
+    if (owner.empty()) continue;
+    try {
+      if (const auto saved = read_file(plan::definition_path(owner)))
+        facts.uuids[owner] = virt::Definition::parse(*saved).uuid();
+    } catch (const Error&) {
+      continue;  // one that cannot be read tells nothing
+    }
+  }
+}
+
 /// Volumes behind its disks, by root.
 std::map<std::string, std::vector<std::string>> volumes_by_root(const virt::Definition& domain,
                                                                 const std::string& configured) {
@@ -41,7 +58,9 @@ std::map<std::string, std::vector<std::string>> volumes_by_root(const virt::Defi
       volumes[configured].push_back(plan::disk_dataset(configured, domain.name(), plan::kFirstDisk));
     }
     if (disk.type != "block") continue;
-    const auto volume = zfs::volume_behind(disk.source);
+    // A link that is not there now may be when QEMU opens it.
+    auto volume = zfs::volume_behind(disk.source);
+    if (volume.empty()) volume = zfs::volume_in_path(disk.source);
     if (!volume.empty()) volumes[root_of(volume)].push_back(volume);
   }
   return volumes;
@@ -56,12 +75,15 @@ std::vector<plan::StartFacts> start_facts(const std::string& definition, const s
   for (auto& [root, volumes] : volumes_by_root(domain, configured)) {
     plan::StartFacts facts;
     facts.uuid = domain.uuid();
+    facts.domain = domain.name();
     facts.volumes = std::move(volumes);
     facts.view.root = root;
     auto names = facts.volumes;
-    names.push_back(plan::state_dataset(root, domain.name()));
+    // Others give their domains names that no dataset can have.
+    if (!machine_name_problem(domain.name())) names.push_back(plan::state_dataset(root, domain.name()));
     facts.view.datasets = zfs::list_shallow(names, false).datasets;
     add_states(facts.view, facts.volumes, domain.name());
+    add_uuids(facts);
     facts.mounts = zfs::mounts();
     for (auto& entry : all_entries(journal)) {
       facts.operations.push_back({std::move(entry.plan), entry.begun, std::move(entry.undone), entry.alive});

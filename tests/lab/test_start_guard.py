@@ -3,8 +3,8 @@
 
 import re
 
-from faults import end_background, hold, plan_of, record_before
-from host import ROOT, STATE, TPM
+from faults import background, background_status, end_background, hold, plan_of, record_before
+from host import LIBVIRTD, ROOT, STATE, TPM
 from sweeps import kill_at
 
 
@@ -27,10 +27,34 @@ def test_a_golden_image_does_not_start(host):
     host.create("golden")
     host.run("zfs", "set", "com.kldload:golden=true", f"{ROOT}/golden")
     bars(host, "golden", "machine 'golden' is a golden image", "kvm-clone golden NAME --start")
+    # Nor from a file, without being defined.
+    host.sh("virsh dumpxml golden --inactive >/root/golden.xml; virsh undefine golden --keep-nvram --keep-tpm")
+    result = host.run("virsh", "create", "/root/golden.xml", check=False)
+    assert result.rc == 1 and "machine 'golden' is a golden image" in result.err, result
+    assert host.domains() == {}
+    host.run("virsh", "define", "/root/golden.xml")
     host.run("kvm-clone", "golden", "web", "--start")
     assert host.domains()["web"] == "running"
     host.run("zfs", "inherit", "com.kldload:golden", f"{ROOT}/golden")
     starts(host, "golden")
+
+
+def test_it_asks_nobody_that_waits_for_it(host):
+    """libvirt waits until it has answered: it asks ZFS once, and never libvirt."""
+    for name in ("golden", "web"):
+        host.create(name)
+        host.sh(f"virsh dumpxml {name} >/root/{name}.xml")
+    host.run("zfs", "set", "com.kldload:golden=true", f"{ROOT}/golden")
+    host.sh(f"systemctl stop {LIBVIRTD} 2>&1")
+    for name, status, says in (("golden", 3, "is a golden image"), ("web", 0, "")):
+        result = host.sh(f"strace -f -qq -e trace=execve,connect -e signal=none -o /tmp/guard "
+                         f"/etc/libvirt/hooks/qemu.d/kld-start-guard {name} prepare begin - </root/{name}.xml", check=False)
+        assert result.rc == status and says in result.err, result
+        traced = host.read("/tmp/guard")
+        assert "libvirt-sock" not in traced, traced
+        started = [line for line in traced.splitlines() if "execve(" in line and line.endswith(" = 0")]
+        assert len(started) <= 2, started
+    host.sh("systemctl start libvirtd.socket libvirtd.service")
 
 
 def test_state_that_is_not_mounted(host):
@@ -104,6 +128,16 @@ def test_our_own_starts_pass(host):
     assert host.domains()["web"] == "running"
 
 
+def test_the_watchdog_ends_with_its_guest(host):
+    """While a guest runs whose agent says nothing, it may have a freeze before it; once it is off, it has none."""
+    host.create("web")
+    host.start("web")
+    background(host, ["kld", "guard-thaw", host.uuid("web"), "--connect", "qemu:///system", "--pid", "4000000", "--seconds", "1"])
+    host.sh("sleep 8; ! [ -s /tmp/job/rc ]")
+    host.run("virsh", "destroy", "web")
+    assert background_status(host) == (0, "")
+
+
 def test_what_is_not_ours(host):
     host.run("qemu-img", "create", "-q", "-f", "raw", "/var/tmp/alien.img", "16M")
     host.define("alien", "/var/tmp/alien.img")
@@ -116,4 +150,24 @@ def test_what_is_not_ours(host):
     host.sh("zfs create -V 16M 'vmpool/of windows'; udevadm settle")
     host.define("windows", host.sh("ls /dev/zvol/vmpool/of*windows"))
     starts(host, "windows")
+    # Nor need names be such as a dataset can have.
+    uuid, xml = host.uuid("windows"), host.xml("windows")
+    for name in ("Win11 (test)", "büro", "x@home", "-h"):
+        host.sh(f"virsh undefine {uuid}")
+        host.write("/root/odd.xml", xml.replace("<name>windows<", f"<name>{name}<"))
+        host.sh(f"virsh define /root/odd.xml; virsh start {uuid}; virsh destroy {uuid}")
     assert not re.search("kld", host.sh("journalctl -b -u libvirtd -o cat --grep 'start-guard' || true"))
+
+
+def test_another_domain_may_mend_what_does_not_boot(host):
+    """It has none of the machine's state: neither its firmware variables nor its TPM."""
+    host.create("web", tpm=True)
+    host.define("rescue", f"/dev/zvol/{ROOT}/web")
+    starts(host, "rescue")
+    host.sh(f"virsh undefine rescue; zfs unmount {TPM}/{host.uuid('web')}")
+    host.define("rescue", f"/dev/zvol/{ROOT}/web")
+    starts(host, "rescue")
+    bars(host, "web", "state of machine 'web' is not mounted")
+    # What its name alone would not tell: the machine itself, under another one.
+    host.run("virsh", "domrename", "web", "site")
+    bars(host, "site", "state of machine 'web' is not mounted")

@@ -155,6 +155,26 @@ TEST(Recovery, ARedefinitionIsDoneWhenDisksAndVariablesLieThere) {
   EXPECT_FALSE(is_done(step, elsewhere.xml()));
 }
 
+TEST(Recovery, ARedefinitionIsKnownByTheGenerationIdAlsoWhereThereWasNone) {
+  const auto without = test::definition("web", {"/dev/zvol/p/web"});
+  auto with = virt::Definition::parse(without);
+  with.set_genid(test::uuid_of("another moment"));
+  const RedefineDomain back{{"web", "u", without}, {"web", "u", with.xml()}, true};
+  EXPECT_FALSE(is_done(back, with.xml()));
+  EXPECT_TRUE(is_done(back, without));
+}
+
+TEST(Recovery, AStartThatFailsTakesAllBackWhereTheMachineRanBefore) {
+  const DomainName web{"web", "u"};
+  const Progress alive{2, false};
+  const auto swap = plan({StopDomain{web, 60}, RenameDataset{"a", "b", 1}, StartDomain{web}}, 2);
+  EXPECT_TRUE(takes_all_back(swap, 2, alive));
+  EXPECT_FALSE(takes_all_back(swap, 1, alive));
+  EXPECT_FALSE(takes_all_back(swap, 2, {2, true})) << "another life of the host";
+  EXPECT_FALSE(takes_all_back(plan({RenameDataset{"a", "b", 1}, StartDomain{web}}, 1), 1, alive)) << "it did not run";
+  EXPECT_FALSE(takes_all_back(plan({StopDomain{web, 60}, kDestroy, StartDomain{web}}, 1), 2, alive)) << "too late";
+}
+
 TEST(Recovery, AHostThatStartedAnewRunsAndMountsWhatItWants) {
   EXPECT_TRUE(is_left_to_the_host({kStart}, kStart));
   EXPECT_TRUE(is_left_to_the_host({}, UnmountFilesystems{}));

@@ -14,7 +14,9 @@ using test::Host;
 StartFacts facts_of(const std::string& name = "web") {
   Host host;
   host.machine(name, {.labels = {"data"}});
-  StartFacts facts{test::uuid_of(name), {"rpool/vms/" + name, "rpool/vms/" + name + "-data"}, host.view, {}, {}};
+  StartFacts facts{
+      test::uuid_of(name), name, {"rpool/vms/" + name, "rpool/vms/" + name + "-data"}, host.view, {}, {}, {}};
+  facts.uuids = {{name, facts.uuid}};
   facts.mounts = {{state_directory(name), state_dataset(host.view.root, name)},
                   {tpm_directory(facts.uuid), tpm_dataset(host.view.root, name)}};
   return facts;
@@ -60,6 +62,21 @@ TEST(StartGuard, StateMustBeMountedWhereItBelongs) {
   facts = facts_of();
   facts.mounts[state_directory("web")] = "rpool/vms/.kept/web-2026-04-04T14:35:00Z/.state";
   EXPECT_EQ(kind_of(facts), "not-mounted");
+}
+
+TEST(StartGuard, AnotherDomainWithItsDiskNeedsNoTpmOfIt) {
+  auto facts = facts_of();
+  facts.uuid = test::uuid_of("rescue");
+  facts.domain = "rescue";
+  EXPECT_EQ(kind_of(facts), "");
+  facts.uuids = {};
+  EXPECT_EQ(kind_of(facts), "") << "nothing is saved, its name tells";
+  facts.mounts.erase(state_directory("web"));
+  EXPECT_EQ(kind_of(facts), "not-mounted") << "whose it is cannot be seen";
+  facts = facts_of();
+  facts.domain = "renamed";
+  facts.mounts.erase(tpm_directory(facts.uuid));
+  EXPECT_EQ(kind_of(facts), "not-mounted") << "the machine itself under another name";
 }
 
 TEST(StartGuard, WhatIsSetAsideDoesNotStart) {
