@@ -152,7 +152,8 @@ std::vector<run::Recovered> Context::recover(const std::function<bool(const run:
   run::RecoveryRunner runner(uri());
   std::vector<run::Recovered> failed;
   for (auto& one : run::recover(std::ref(runner), watch(), wanted)) {
-    const auto what = fmt::format("an earlier '{}' that was cut off ({})", one.operation, one.op);
+    const auto what = fmt::format("an earlier '{}' that was cut off ({}){}{}", one.operation, one.op,
+                                  one.problem.empty() ? "" : "; ", one.problem);
     if (one.how == run::Recovered::How::undone) warn(fmt::format("undid {}", what));
     if (one.how == run::Recovered::How::finished) warn(fmt::format("finished {}", what));
     if (one.how == run::Recovered::How::failed) failed.push_back(std::move(one));
@@ -341,7 +342,8 @@ int report_error(const Error& error, bool json, bool changed) {
   if (!error.hint().empty()) text += fmt::format("hint: {}\n", error.hint());
   if (changed && error.undone() && (exit == Exit::failed || exit == Exit::interrupted))
     text += "Everything done so far was undone.\n";
-  if (changed && !error.undone() && exit == Exit::failed) text += "What was done before it stays.\n";
+  if (changed && !error.undone() && (exit == Exit::failed || exit == Exit::interrupted))
+    text += "What was done before it stays.\n";
   if (exit == Exit::needs_recovery) text += "hint: something is left half done; 'kld recover' undoes or finishes it\n";
   put(stderr, text);
   return static_cast<int>(exit);

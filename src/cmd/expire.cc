@@ -97,13 +97,21 @@ std::vector<std::string> expire_kept(cli::Context& context) {
   run::catch_signals();
   std::vector<std::string> failed;
   const auto host = context.look(wanted_look());
-  for (auto& one : plan::expired(host.view(), run::expire_facts(host), now())) {
-    if (run::interrupted()) throw Interrupted();
-    if (!one.goes || context.common.dry_run) {
-      tell(context, one, one.goes ? "would be removed" : "stays");
-    } else if (!remove_one(context, one)) {
-      failed.push_back(one.kept.name);
+  bool any_removed = false;
+  try {
+    for (auto& one : plan::expired(host.view(), run::expire_facts(host), now())) {
+      if (run::interrupted()) throw Interrupted();
+      if (!one.goes || context.common.dry_run) {
+        tell(context, one, one.goes ? "would be removed" : "stays");
+      } else if (remove_one(context, one)) {
+        any_removed = true;
+      } else {
+        failed.push_back(one.kept.name);
+      }
     }
+  } catch (Interrupted& interrupted) {
+    if (any_removed) interrupted.set_undone(false);
+    throw;
   }
   return failed;
 }

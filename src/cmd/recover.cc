@@ -41,8 +41,10 @@ void run_recover(cli::Context& context) {
   const auto results = context.common.dry_run ? preview() : run::recover(std::ref(runner), context.watch());
   nlohmann::json array = nlohmann::json::array();
   bool failed = false;
+  bool partly = false;
   for (const auto& one : results) {
     failed = failed || one.how == run::Recovered::How::failed;
+    partly = partly || !one.problem.empty();
     array.push_back({{"operation", one.operation},
                      {"op", one.op},
                      {"machines", one.machines},
@@ -56,6 +58,8 @@ void run_recover(cli::Context& context) {
   if (context.common.json) context.answer(array);
   if (results.empty() && !context.common.json && !context.common.quiet)
     context.answer(std::string("Nothing to recover.\n"));
+  // What runs at boot fails visibly when a machine that ran does not run any more.
+  if (partly && !failed && !context.common.dry_run) context.outcome = Exit::failed;
   if (failed && context.common.json) context.outcome = Exit::needs_recovery;
   if (failed && !context.common.json) {
     throw Error("not everything could be recovered", "mend what stands in the way, then try again",

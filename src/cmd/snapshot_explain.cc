@@ -17,7 +17,8 @@ struct Explained {
   std::string whole;  ///< why none of them goes; empty: each has its own verdict
 };
 
-Explained explain(const AutoLook& look, const plan::AutoMachine& one) {
+Explained explain(const AutoLook& look, const plan::AutoMachine& one, bool early_deletion) {
+  const bool full = look.pool_share > plan::kStopAt;
   auto rule = one.rule;
   Explained explained;
   if (!one.problem.empty()) explained.whole = "its rule cannot be read";
@@ -25,12 +26,12 @@ Explained explain(const AutoLook& look, const plan::AutoMachine& one) {
   if (!explained.whole.empty()) rule = {};
   const auto& snapshots = look.snapshots.at(one.machine.name);
   auto then = snapshots;
-  if (explained.whole.empty()) {
+  if (explained.whole.empty() && !full) {
     // As the next run finds them, which takes one first.
     const auto name = fmt::format("{}@auto-{}", one.machine.datasets().front().name, format_utc(look.now));
     then.push_back(plan::as_taken({name}, look.now));
   }
-  explained.verdicts = plan::judge(look.view, then, rule, look.now);
+  explained.verdicts = plan::judge(look.view, then, rule, look.now, full && early_deletion);
   explained.verdicts.resize(snapshots.size());
   if (one.held_back) explained.whole = "held back until 'kvm-snapshot --prune'";
   if (explained.whole.empty() && plan::clock_jumped(snapshots, look.now) && plan::removes_most(explained.verdicts)) {
@@ -65,7 +66,7 @@ void explain_retention(cli::Context& context, const SnapshotFlags& flags) {
   std::vector<std::vector<std::string>> rows;
   for (const auto& one : look.machines) {
     const auto& name = one.machine.name;
-    const auto explained = explain(look, one);
+    const auto explained = explain(look, one, context.config().early_deletion);
     nlohmann::json snapshots = nlohmann::json::array();
     nlohmann::json set_aside = nlohmann::json::array();
     for (const auto& verdict : explained.verdicts) {

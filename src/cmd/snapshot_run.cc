@@ -9,6 +9,7 @@
 #include <chrono>
 
 #include "base/process.h"
+#include "plan/recovery.h"
 #include "run/interrupt.h"
 #include "run/open_entry.h"
 
@@ -19,6 +20,12 @@ using namespace std::chrono_literals;
 
 constexpr auto kPatience = 5s;
 constexpr char kName[] = "kvm-snapshot";
+
+double share_of_pool(const std::string& dataset) {
+  const auto pool = zfs::find_pool(zfs::pool_of(dataset));
+  if (!pool || pool->size == 0) return 0;
+  return static_cast<double>(pool->allocated) / static_cast<double>(pool->size);
+}
 
 }  // namespace
 
@@ -37,7 +44,8 @@ AutoLook look_at_all(const cli::Context& context, const SnapshotFlags& flags) {
   if (const auto* refusal = std::get_if<Refusal>(&found)) throw Refused(*refusal);
   auto machines = std::get<std::vector<plan::AutoMachine>>(std::move(found));
   auto snapshots = run::snapshots_of(machines);
-  return {std::move(host), std::move(view), std::move(machines), std::move(snapshots), run::fresh().now};
+  const auto share = share_of_pool(view.root);
+  return {std::move(host), std::move(view), std::move(machines), std::move(snapshots), run::fresh().now, share};
 }
 
 void SnapshotRun::run() {
@@ -50,11 +58,16 @@ void SnapshotRun::run() {
   guard_pool();
   warn_of_sanoid();
   if (!context_.common.dry_run) cli::Context::remember(context_.root(), look_->host);
-  hold_back();
-  if (!flags_.prune && !full_) take();
-  prune();
-  if (flags_.prune) release();
-  if (flags_.machines.empty()) expire();
+  try {
+    hold_back();
+    if (!flags_.prune && !full_) take();
+    prune();
+    if (flags_.prune) release();
+    if (flags_.machines.empty()) expire();
+  } catch (Interrupted& interrupted) {
+    if (!taken_.empty() || !pruned_.empty() || !expired_.empty()) interrupted.set_undone(false);
+    throw;
+  }
   report();
   if (exit_ == Exit::done) return;
   context_.outcome = exit_;
@@ -137,7 +150,9 @@ void SnapshotRun::lock(const std::set<std::string>& names) {
 void SnapshotRun::leave_out_unready() {
   std::map<std::string, std::string> unrecovered;
   for (const auto& entry : run::open_entries()) {
-    for (const auto& name : entry.plan.machines) unrecovered[name] = entry.plan.operation;
+    for (const auto& name : entry.plan.machines) {
+      if (plan::works_on(entry.plan, name)) unrecovered[name] = entry.plan.operation;
+    }
   }
   std::erase_if(look_->machines, [&](const plan::AutoMachine& one) {
     const auto& name = one.machine.name;
@@ -165,10 +180,8 @@ void SnapshotRun::leave_out_unready() {
 }
 
 void SnapshotRun::guard_pool() {
-  const auto pool = zfs::find_pool(zfs::pool_of(look_->view.root));
-  if (!pool || pool->size == 0) return;
-  const auto share = static_cast<double>(pool->allocated) / static_cast<double>(pool->size);
-  const auto percent = fmt::format("pool '{}' is {:.0f} % full", pool->name, 100 * share);
+  const auto share = look_->pool_share;
+  const auto percent = fmt::format("pool '{}' is {:.0f} % full", zfs::pool_of(look_->view.root), 100 * share);
   full_ = share > plan::kStopAt;
   if (full_ && !flags_.prune) {
     fail(fmt::format("{}: above {:.0f} % there are no new automatic snapshots", percent, 100 * plan::kStopAt));

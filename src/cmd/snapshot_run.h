@@ -29,6 +29,7 @@ struct AutoLook {
   std::vector<plan::AutoMachine> machines;
   std::map<std::string, std::vector<plan::MachineSnapshot>> snapshots;
   UnixTime now = 0;
+  double pool_share = 0;  ///< of the pool's space that is allocated, 0 to 1
 };
 AutoLook look_at_all(const cli::Context& context, const SnapshotFlags& flags);
 

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 
 #include "base/name.h"
 #include "plan/drop.h"
@@ -47,6 +48,13 @@ bool is_named(const std::string& short_name, const std::string& kind) {
   if (suffix.empty()) return true;
   return suffix.size() > 1 && suffix[0] == '.' && suffix[1] != '0' && suffix != ".1" &&
          suffix.find_first_not_of("0123456789", 1) == std::string::npos;
+}
+
+bool is_by_the_clock(const std::string& short_name) {
+  constexpr std::array kForeign = {"autosnap_", "zfs-auto-snap_", "zrepl_", "syncoid_", "pyznap_"};
+  return is_named(short_name, "auto") || std::any_of(kForeign.begin(), kForeign.end(), [&](const char* prefix) {
+           return short_name.starts_with(prefix);
+         });
 }
 
 std::optional<Step> save_definition(const Machine& machine, const Definitions& definitions) {

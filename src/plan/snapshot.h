@@ -35,6 +35,9 @@ std::string fresh_snapshot_name(const std::string& kind, UnixTime now, const std
 
 /// True for exactly what fresh_snapshot_name makes with this kind.
 bool is_named(const std::string& short_name, const std::string& kind);
+/// True for a snapshot that somebody's timer took by the clock, by its name: ours, or a known tool's. It holds nothing
+/// that a person asked for.
+bool is_by_the_clock(const std::string& short_name);
 
 /// The step that brings the saved definition up to date, nullopt when it is.
 std::optional<Step> save_definition(const Machine& machine, const Definitions& definitions);

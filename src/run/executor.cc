@@ -97,7 +97,11 @@ bool undo(const std::vector<plan::Step>& steps, std::size_t last, Runner& runner
   for (std::size_t i = last + 1; i-- > 0;) {
     const auto inverse = plan::inverse(steps[i]);
     if (!inverse || notes.undone.contains(i)) continue;
-    if (notes.other_boot && plan::is_left_to_the_host(steps, *inverse)) continue;
+    if (notes.other_boot && plan::is_left_to_the_host(steps, *inverse)) {
+      // Who guards the start of domains must see what comes next.
+      if (clean) tell(notes.note, i);
+      continue;
+    }
     // It would run on what could not be taken back.
     if (!clean && std::holds_alternative<plan::StartDomain>(*inverse)) continue;
     try {

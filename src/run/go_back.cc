@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "plan/snapshot.h"
 #include "run/real_runner.h"
 #include "zfs/change.h"
 #include "zfs/dataset.h"
@@ -33,7 +34,8 @@ const zfs::Snapshot& target_in(const std::vector<zfs::Snapshot>& snapshots, cons
 }
 
 /// Destroys snapshots and bookmarks that came behind the plan's look, taken by somebody's timer. False: there are none.
-bool sweep_newer(const plan::GoingBack& one) {
+/// @param long_ago that may be long ago: one that a person took is not lost then
+bool sweep_newer(const plan::GoingBack& one, bool long_ago) {
   const auto snapshots = zfs::list_snapshots({one.dataset}, false);
   const auto target =
       std::find_if(snapshots.begin(), snapshots.end(), [&](const auto& s) { return s.guid == one.guid; });
@@ -44,6 +46,10 @@ bool sweep_newer(const plan::GoingBack& one) {
     if (!snapshot.clones.empty() || snapshot.holds > 0) {
       throw Error(fmt::format("'{}' was taken meanwhile, and has clones or holds", snapshot.name),
                   fmt::format("see 'zfs get clones {0}' and 'zfs holds {0}'; end that first", snapshot.name));
+    }
+    if (long_ago && !plan::is_by_the_clock(snapshot.short_name())) {
+      throw Error(fmt::format("'{}' was taken since the rollback was cut off, and would be lost", snapshot.name),
+                  "send it elsewhere if you need it ('zfs send'), destroy it, then run 'kld recover'");
     }
     names.push_back(snapshot.name);
   }
@@ -56,12 +62,12 @@ bool sweep_newer(const plan::GoingBack& one) {
   return !names.empty() || !marks.empty();
 }
 
-void go_back(const plan::GoingBack& one) {
+void go_back(const plan::GoingBack& one, bool long_ago) {
   for (int tries = 0;; ++tries) {
     try {
       return zfs::rollback(one.dataset, one.snapshot);
     } catch (const Error&) {
-      if (tries >= 3 || !sweep_newer(one)) throw;
+      if (tries >= 3 || !sweep_newer(one, long_ago)) throw;
     }
   }
 }
@@ -103,7 +109,7 @@ void RealRunner::act(const plan::RollbackDatasets& step) const {
   const auto snapshots = zfs::list_snapshots(names, false);
   for (const auto& one : step.datasets) target_in(snapshots, one);
   zfs::destroy_bookmarks_if_present(step.bookmarks);
-  for (const auto& one : step.datasets) go_back(one);
+  for (const auto& one : step.datasets) go_back(one, recovering_);
 }
 
 }  // namespace kld::run

@@ -40,6 +40,10 @@ bool finish(OpenEntry& entry, Runner& runner, const Watch& watch, std::size_t& r
       if (starts) entry.note_begun(i);
       runner.run(step);
     } catch (const Error& error) {
+      if (plan::takes_all_back(plan, i, progress)) {
+        problem = error.message();
+        return false;
+      }
       if (plan::is_optional(step)) {
         problem = error.message();
         continue;

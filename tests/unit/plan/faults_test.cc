@@ -928,7 +928,9 @@ TEST_P(Faults, ARecoveryThatFailsKeepsItsEntry) {
   auto entry = entry_of(plan(), begun);
   const auto result = run::recover_one(entry, runner, {});
   const auto& last = plan().steps.back();
-  if (std::holds_alternative<StartDomain>(last) || std::holds_alternative<AwaitDevices>(last)) {
+  // One that ran before is taken back when it does not start, and that fails here, too.
+  const bool goes_back = takes_all_back(plan(), plan().steps.size() - 1, {begun, false});
+  if (!goes_back && (std::holds_alternative<StartDomain>(last) || std::holds_alternative<AwaitDevices>(last))) {
     // The machine is whole, and may have been used since.
     EXPECT_EQ(result.how, run::Recovered::How::finished);
     EXPECT_NE(result.problem, "");
@@ -940,6 +942,24 @@ TEST_P(Faults, ARecoveryThatFailsKeepsItsEntry) {
     EXPECT_EQ(result.how, run::Recovered::How::failed);
     EXPECT_NE(result.problem, "");
     EXPECT_EQ(difference(left, host), "");
+  }
+}
+
+// A machine that ran before, and as it was does not start: the present comes back, as in a living run.
+TEST_P(Faults, AStartThatFailsInRecoveryTakesAllBack) {
+  for (std::size_t step = plan().commit; step < plan().steps.size(); ++step) {
+    if (!takes_all_back(plan(), step, {step, false})) continue;
+    std::optional<std::size_t> begun;
+    FakeHost host = die_at(step, 0, false, begun);
+    FakeRunner runner(host);
+    runner.recovering = true;
+    trouble_at(runner, 0, 0, Error("it does not start"));
+    auto entry = entry_of(plan(), begun);
+    const auto result = run::recover_one(entry, runner, {});
+    EXPECT_EQ(result.how, run::Recovered::How::undone);
+    EXPECT_EQ(result.problem, "it does not start");
+    EXPECT_EQ(difference(before(), host), "");
+    EXPECT_TRUE(entry.undoing) << "noted before it begins";
   }
 }
 

@@ -33,6 +33,13 @@ TEST(SnapshotNames, AreTheTimeKindFirst) {
 }
 
 TEST(SnapshotNames, AreKnownExactly) {
+  for (const char* name : {"auto-2026-04-04T14:00:00Z", "autosnap_2026-04-04_14:00:00_hourly", "zfs-auto-snap_hourly-x",
+                           "zrepl_20260404_140000_000", "syncoid_host_2026"}) {
+    EXPECT_TRUE(is_by_the_clock(name)) << name;
+  }
+  for (const char* name : {"rescue", "auto", "auto-mine", "2026-04-04T14:35:00Z", "repl-2026-04-04T14:35:00Z"}) {
+    EXPECT_FALSE(is_by_the_clock(name)) << name;
+  }
   EXPECT_TRUE(is_named("clone-2026-04-04T14:35:00Z", "clone"));
   EXPECT_TRUE(is_named("clone-2026-04-04T14:35:00Z.2", "clone"));
   EXPECT_TRUE(is_named("clone-2026-04-04T14:35:00Z.12", "clone"));
