@@ -143,7 +143,10 @@ void list_kept(cli::Context& context, const std::string& machine) {
 
 void drop(cli::Context& context, const std::string& machine, const std::string& name) {
   if (name.empty()) throw UsageError("which one?", fmt::format("see 'kvm-snap {} kept'", machine));
-  context.dispose({{machine, run::Lock::exclusive}}, wanted_look(machine), [&](const run::Host& host) {
+  // Somebody may have put a disk of it into the definition of a domain that runs.
+  auto wanted = wanted_look(machine);
+  wanted.pending_disks = true;
+  context.dispose({{machine, run::Lock::exclusive}}, wanted, [&](const run::Host& host) {
     cli::Proposal proposal;
     plan::DropFacts facts;
     proposal.question = {"This destroys, for good:"};

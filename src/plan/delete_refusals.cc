@@ -124,6 +124,7 @@ std::optional<Refusal> not_deletable(const View& view, const Machine& machine, c
   if (auto refusal = not_at_rest(view, machine, request, facts)) return refusal;
   auto datasets = machine.datasets();
   for (const auto& kept : kept_of(view, machine.name)) {
+    if (auto refusal = foreign_in(view, kept)) return refusal;
     const auto holders = facts.kept_holders.find(kept.name);
     if (auto refusal = kept_in_use(
             view, kept, holders == facts.kept_holders.end() ? std::vector<std::string>() : holders->second)) {

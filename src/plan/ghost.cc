@@ -139,6 +139,10 @@ Result plan_ghost(const View& view, const DeleteRequest& request, const DeleteFa
       seen.datasets.emplace_back();
       seen.datasets.back().name = view.root + "/.kept";
     }
+    if (!machine.domain && !machine.state) {
+      plan.warnings.push_back(fmt::format(
+          "machine '{}' has no definition: what is set aside comes back by 'zfs rename' alone", machine.name));
+    }
     if (!machine.domain) continue;
     const DomainName domain{machine.name, machine.domain->uuid};
     if (machine.domain->has_managed_save) discards.emplace_back(DiscardSaved{domain});

@@ -133,7 +133,7 @@ Result plan_rollback(const View& view, const RollbackRequest& request, const Rol
 
   const auto& coming = request.only_disks ? facts.definitions.current : facts.past_definition;
   const auto definition = coming_definition(*machine, coming, fresh);
-  if (auto refusal = cannot_start(*machine, definition, facts)) return *refusal;
+  if (auto refusal = cannot_start(*machine, definition, facts, !request.only_disks)) return *refusal;
   const Arrival arrival{definition, coming, request.only_disks};
   if (request.destroy_newer) return plan_classic_rollback(view, *machine, snapshot, arrival, request, facts, fresh);
   if (auto refusal = sent_meanwhile(*machine, older_or_equal(snapshot, facts.snapshots), facts)) return *refusal;

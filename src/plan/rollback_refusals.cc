@@ -135,12 +135,14 @@ std::optional<Refusal> key_not_common(const View& view, const std::vector<zfs::D
                  "a rollback with --destroy-newer can go back, for good; or clone the snapshot: kvm-clone --snap"};
 }
 
-std::optional<Refusal> cannot_start(const Machine& machine, const virt::Definition& coming,
-                                    const RollbackFacts& facts) {
+std::optional<Refusal> cannot_start(const Machine& machine, const virt::Definition& coming, const RollbackFacts& facts,
+                                    bool may_keep_definition) {
   auto evidence = not_startable(coming, facts.host);
   if (evidence.empty()) return std::nullopt;
   return Refusal{"not-startable", fmt::format("machine '{}' as it was could not start on this host", machine.name),
-                 std::move(evidence), "give the host what is missing, or roll back the disks alone with --only-disks"};
+                 std::move(evidence),
+                 may_keep_definition ? "give the host what is missing, or roll back the disks alone with --only-disks"
+                                     : "give the host what is missing, then try again"};
 }
 
 }  // namespace kld::plan

@@ -26,7 +26,8 @@ std::optional<Refusal> sent_meanwhile(const Machine& machine, const std::set<std
 /// key, and a promotion hands a dataset's own key over without loading it.
 std::optional<Refusal> key_not_common(const View& view, const std::vector<zfs::Dataset>& swapped);
 
-/// The refusal when this host could not start the version that comes.
-std::optional<Refusal> cannot_start(const Machine& machine, const virt::Definition& coming, const RollbackFacts& facts);
+/// The refusal when this host could not start the version that comes. `may_keep_definition`: the present one would do.
+std::optional<Refusal> cannot_start(const Machine& machine, const virt::Definition& coming, const RollbackFacts& facts,
+                                    bool may_keep_definition);
 
 }  // namespace kld::plan

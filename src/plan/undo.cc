@@ -137,12 +137,12 @@ Result plan_undo(const View& view, const UndoRequest& request, const RollbackFac
     return Refusal{"not-whole",
                    fmt::format("'{}' holds no definition", kept.name),
                    {},
-                   fmt::format("look into it: mount -t zfs -o ro,zfsutil {}", kept.state->name)};
+                   fmt::format("look into it: mount -t zfs -o ro,zfsutil {} /mnt", kept.state->name)};
   }
   const auto& coming = only_disks ? facts.definitions.current : facts.past_definition;
   const auto definition = coming_definition(*machine, coming, fresh);
   if (auto refusal = disks_gone(view, kept, definition)) return *refusal;
-  if (auto refusal = cannot_start(*machine, definition, facts)) return *refusal;
+  if (auto refusal = cannot_start(*machine, definition, facts, false)) return *refusal;
 
   Plan plan{"undo", fresh.op, {machine->name}, {}, 0, {}};
   const auto place = aside(view, machine->name, leaving, fresh.now);
