@@ -26,6 +26,7 @@ KNOWN_DENIAL = re.compile(r'name="/etc/ssl/openssl.cnf" .*comm="swtpm"')
 
 def pytest_addoption(parser):
     parser.addoption("--soak", action="store_true", help="also the tests that take long")
+    parser.addoption("--points", type=int, help="with --soak: at most so many points of a fault, chosen by KLD_SEED")
 
 
 def pytest_configure(config):

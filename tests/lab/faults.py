@@ -14,7 +14,7 @@ import shlex
 from dataclasses import dataclass, field, replace
 from typing import Callable
 
-from host import JOURNAL, REPOSITORY, ROOT, TPM, UTC, environment
+from host import JOURNAL, LIBVIRTD, REPOSITORY, ROOT, STATE, TPM, UTC, environment
 
 SEED = int(environment("KLD_SEED"))
 REPEATABLE = {"mount-filesystems", "write-files", "write-seeds", "define-domains", "await-devices",
@@ -89,6 +89,12 @@ def _monday_is_whole(host):
     assert snapshot["missing"] == [], snapshot
 
 
+def _forget_monday(host):
+    """With the definition saved as it was before, so that the next run saves it again."""
+    host.run("kvm-snap", "-q", "edited", "delete", "monday", "--yes")
+    host.sh(f"cp /root/edited.xml {STATE}/edited/domain.xml")
+
+
 def _make_victim(host):
     host.run("kvm-clone", "-q", "parent", "victim")
     host.run("virsh", "autostart", "victim")
@@ -154,6 +160,46 @@ def _is_ghost(host):
     assert kept["reason"] == "ghost" and "leaver" not in host.kvm_list() and "leaver" not in host.domains()
 
 
+@dataclass
+class Trouble:
+    """What breaks around a command while it runs, and how it is mended. `begin` gets the machines that it works on."""
+
+    name: str
+    begin: Callable
+    end: Callable
+
+
+def _stop_libvirtd(host, _):
+    host.sh(f"systemctl stop {LIBVIRTD} 2>&1")
+
+
+def _fill_pool(host, _):
+    """To the last block that anybody but ZFS itself may have."""
+    host.sh("""
+        zpool sync
+        for less in 0 64 128 256 512; do
+          left=$(($(zfs get -Hpo value available vmpool) - less * 1024))
+          zfs create -o mountpoint=none -o refreservation=$left vmpool/ballast && exit
+        done
+        exit 1""")
+
+
+def _open_disks(host, machines):
+    """Those that are there by now."""
+    devices = " ".join(f"/dev/zvol/{ROOT}/{name} /dev/zvol/{ROOT}/{name}-*" for name in machines)
+    host.sh(f"for device in {devices}; do if [ -b $device ]; then setsid sleep 7777 <$device >/dev/null 2>&1 & fi; done")
+
+
+TROUBLES = [
+    Trouble("libvirtd stopped", _stop_libvirtd,
+            lambda host: host.sh("systemctl start libvirtd.socket libvirtd.service; virsh -q list >/dev/null")),
+    Trouble("pool full", _fill_pool, lambda host: host.sh("zfs destroy vmpool/ballast; zpool sync")),
+    Trouble("datasets read-only", lambda host, _: host.sh("zfs set readonly=on vmpool"),
+            lambda host: host.sh("zfs inherit readonly vmpool")),
+    Trouble("disk held open", _open_disks, lambda host: host.sh("pkill -x -f 'sleep 7777' || true; udevadm settle")),
+]
+
+
 def named(*commands):
     return {command.name: command for command in commands}
 
@@ -166,7 +212,7 @@ COMMANDS = named(
             changes=4, take_back=lambda host: host.run("kvm-delete", "-q", "--yes", "copy-1", "copy-2"),
             whole=are_machines("copy-1", "copy-2")),
     Command("snap", ["kvm-snap", "edited", "snap", "monday"],
-            take_back=lambda host: host.run("kvm-snap", "-q", "edited", "delete", "monday", "--yes"),
+            take_back=_forget_monday,
             whole=_monday_is_whole, anew=True),
     Command("snap-delete", ["kvm-snap", "parent", "delete", "doomed", "--yes"],
             lambda host: host.run("kvm-snap", "-q", "parent", "snap", "doomed"), True, 2),
@@ -193,6 +239,7 @@ def prepare(host):
         host.create(name, "-q", tpm=True)
         host.sh(f"uuid=$(virsh domuuid {name}); mkdir -p {TPM}/$uuid/tpm2; echo {name} >{TPM}/$uuid/tpm2/tpm2-00.permall")
     host.run("virsh", "desc", "edited", "--config", "--new-desc", "edited by hand")
+    host.sh(f"cp {STATE}/edited/domain.xml /root/edited.xml")
     for name in ("back", "undone"):
         set_back(name)(host)
     host.run("kvm-snap", "-q", "undone", "rollback", "then")
@@ -239,6 +286,19 @@ def hold(host, argv, record, seconds, plan=None):
     what = f"delay_exit={seconds * 1000000}"
     background(host, strace(at_record(plan or plan_of(host, argv), record, what), argv))
     await_record(host, record)
+
+
+def stop_at(host, argv, record, plan=None):
+    """Starts the command and stops it once the record is written; go_on() lets it go on."""
+    background(host, strace(at_record(plan or plan_of(host, argv), record, "signal=STOP"), argv))
+    await_record(host, record)
+    host.sh(f"for i in $(seq 300); do case $(ps -o stat= -C {argv[0]}) in [Tt]*) exit ;; esac; sleep 0.1; done; exit 1")
+
+
+def go_on(host, argv):
+    """Its exit status and what it said."""
+    host.sh(f"pkill -CONT -x {argv[0]}")
+    return background_status(host)
 
 
 def plan_of(host, argv):
@@ -290,9 +350,11 @@ def generator(*words):
 
 
 def sample(request, what, population, size=1):
-    """All of them with --soak, else a few, chosen by the printed seed."""
+    """All of them with --soak, or as many as --points says, else a few; chosen by the printed seed."""
     population = list(population)
-    if request.config.getoption("--soak") or len(population) <= size:
+    if request.config.getoption("--soak"):
+        size = request.config.getoption("--points") or len(population)
+    if len(population) <= size:
         return population
     chosen = [population[at] for at in sorted(generator(what).sample(range(len(population)), size))]
     print(f"KLD_SEED={SEED}: {what}: {[getattr(one, 'name', one) for one in chosen]} of {len(population)}")
@@ -306,7 +368,8 @@ class Table:
     WORDS = ["as before", "finished"]
     FILE = REPOSITORY / "bench" / "FAULTS.md"
     ABOUT = ("# What came of each fault\n\n"
-             "Written by `pytest --soak tests/lab/test_faults.py tests/lab/test_fault_variants.py` with `KLD_WRITE_TABLE=1`. "
+             "Written by `tools/test soak`, that is, by `pytest --soak tests/lab/test_faults.py tests/lab/test_fault_variants.py` "
+             "with `KLD_WRITE_TABLE=1`. "
              "Each point is one run on a real host, compared afterwards: name, guid, origin and local properties of all "
              "datasets, the XML of all domains, the files of the states. *as before*: refused or undone; *finished*: the "
              "state is the one after.\n\n")

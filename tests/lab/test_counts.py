@@ -152,6 +152,22 @@ def test_kvm_snap_starts_only_the_listing(host):
     host.run("kvm-snap", "golden", "delete", "counted", "--yes")
 
 
+def test_kvm_snap_list_asks_for_the_machines_own_alone(host):
+    """However many others there are."""
+    def asked():
+        host.run("strace", "-f", "-qq", "-s", "200", "-e", "trace=execve", "-e", "signal=none", "-o", "/tmp/execve",
+                 "kvm-snap", "golden", "list")
+        return [re.findall(r'"([^"]*)"', line)[1:] for line in host.read("/tmp/execve").splitlines()
+                if re.search(r'execve\("[^"]*/zfs"', line) and line.endswith(" = 0")]
+
+    few = asked()
+    own = {f"vmpool/vms/{name}" for name in ("golden", ".state/golden", ".state/golden/tpm")}
+    assert {word for words in few if words[words.index("-t") + 1] == "snapshot" for word in words if "/" in word} <= own, few
+    host.sh("for i in $(seq 20); do zfs snapshot -r vmpool@many-$i; done")
+    assert asked() == few
+    host.sh("for i in $(seq 20); do zfs destroy -r vmpool@many-$i; done")
+
+
 def transaction_groups(host, *argv):
     """How many groups of the pool end while the command runs, none by the calendar."""
     return int(host.sh(f"""
@@ -195,7 +211,11 @@ def gate_hourly_run(host, machines):
     # What was edited is asked for alone.
     host.run("virsh", "desc", "golden", "--config", "--new-desc", "edited")
     assert libvirt_calls(host, "kvm-snapshot", "-q") - few[1] <= 3
-    datasets = host.sh("zfs list -Ho name -t snapshot -r vmpool/vms | grep -c @auto")
+    forget_autos(host)
+    taken = host.run("kvm-snapshot", "--json", timeout=900).json["taken"]
+    assert len(taken) == machines + 1 and len({one["snapshot"] for one in taken}) == 1, taken
+    datasets = int(host.sh("zfs list -Ho name -t snapshot -r vmpool/vms | grep -c @auto"))
+    assert datasets == 3 * len(taken), "each has a disk, a state and a TPM"
     print(f"{machines} machines: {counts} for {datasets} snapshots of datasets")
     forget_autos(host)
 

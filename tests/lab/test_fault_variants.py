@@ -3,8 +3,9 @@
 
 import pytest
 from faults import Command, are_machines, named, newer, prepare, sample, set_back, trial_of
+from host import ROOT
 from sweeps import power_cut, table, table_on_disk, test_a_zfs_call_fails, test_interrupted, test_killed_at_a_record, \
-    with_commands  # noqa: F401
+    test_something_breaks_meanwhile, with_commands  # noqa: F401
 
 
 def runs(name):
@@ -26,6 +27,22 @@ def lose(host):
 def is_revived(host):
     are_machines("ghost")(host)
     assert host.run("kvm-snap", "ghost", "kept", "--json").json == []
+
+
+def runs_as(text):
+    def check(host):
+        runs("lively")(host)
+        assert ("edited since" in host.xml("lively")) == (text == "now")
+    return check
+
+
+def run_again(host):
+    """What was undone by hand runs as before, and nothing else is left of it."""
+    host.run("kvm-snap", "-q", "lively", "undo", "--stop", "--timeout", "1s")
+    (kept,) = host.run("kvm-snap", "lively", "kept", "--json").json
+    host.run("kvm-snap", "-q", "lively", "drop", kept["name"], "--yes")
+    host.sh(f"zfs list -Ho name -t snapshot -r {ROOT} | grep '/lively.*@safety-' | xargs -n 1 zfs destroy; "
+            f"zfs list -Ho name -r {ROOT}/.kept | grep -c / | grep -qx 1 && zfs destroy {ROOT}/.kept || true")
 
 
 def has_lost(host):
@@ -52,6 +69,8 @@ VARIANTS = named(
             whole=are_machines("lost"), anew=True),
     Command("undo of a ghost", ["kvm-snap", "ghost", "undo"], changes=3,
             take_back=lambda host: host.run("kvm-delete", "-q", "ghost", "--ghost", "--yes"), whole=is_revived, anew=True),
+    Command("rollback --stop", ["kvm-snap", "lively", "rollback", "then", "--stop", "--timeout", "1s"], changes=10,
+            take_back=run_again, whole=runs_as("then"), anew=True),
     Command("rollback --destroy-newer", ["kvm-snap", "lossy", "rollback", "then", "--destroy-newer", "--yes"], changes=9,
             take_back=newer("lossy"), whole=has_lost, anew=True, loses=True),
 )
@@ -67,6 +86,10 @@ def prepare_variants(host):
     host.run("kvm-delete", "-q", "ghost", "--ghost", "--yes")
     host.fill("source", mib=8)
     set_back("lossy")(host)
+    host.create("lively", "-q", "--disk", "data=64M")
+    host.run("kvm-snap", "-q", "lively", "snap", "then")
+    newer("lively")(host)
+    host.start("lively")
     host.sh("systemctl restart libvirtd; for name in seeded lost; do kvm-snap -q $name snap first; "
             "kvm-snap -q $name delete first --yes; done")
     lose(host)

@@ -6,7 +6,7 @@ from faults import COLD_DELETE, COMMANDS, KILLED, background, background_status,
     hold, journal_entries, plan_of, prepare, record_before, sample, strace, trial_of
 from host import JOURNAL, LIBVIRTD, ROOT, STATE, TPM, lab
 from sweeps import kill_at, power_cut, table, table_on_disk, test_a_zfs_call_fails, test_interrupted, test_killed_at_a_record, \
-    with_commands  # noqa: F401
+    test_something_breaks_meanwhile, with_commands  # noqa: F401
 
 pytestmark = pytest.mark.module_state(prepare=prepare)
 
@@ -20,11 +20,9 @@ FAILING = ["mount:error=EIO:when=1", "fsync:error=EIO:when=2", "fsync:error=ENOS
            "fdatasync:error=EIO:when=3"]
 
 
-@pytest.mark.parametrize("name", ["clone", pytest.param("create", marks=pytest.mark.soak)])
-def test_a_system_call_fails(host, request, name):
-    command = COMMANDS[name]
+def test_a_system_call_fails(host, request, command):
     trial = trial_of(host, command)
-    for fault in sample(request, f"system calls {name}", FAILING, 3):
+    for fault in sample(request, f"system calls {command.name}", FAILING):
         result = host.run(*strace(fault, command.argv), check=False)
         if result.rc == 0:
             # Where the sync of a directory or of the mark of the end fails, nothing is lost.
@@ -382,6 +380,26 @@ def test_recovery_without_libvirtd_changes_nothing(host):
     assert trial.settle("libvirtd not there")
 
 
+def test_a_pool_that_can_only_be_read(host):
+    """As one is that was imported so to save what it holds. Nothing begins there, and what was cut off before waits."""
+    command = COMMANDS["clone"]
+    trial = trial_of(host, command)
+    kill_at(host, command.argv, record_before(trial.plan, "write-files"), trial.plan)
+    half = host.datasets()
+    host.sh("udevadm settle; zpool export vmpool; zpool import -o readonly=on vmpool; udevadm settle")
+    before = host.state()
+    others = [one.argv for one in COMMANDS.values() if one not in (command, COMMANDS["snap-delete"], COMMANDS["delete"])]
+    for argv in [*others, ["kvm-snap", "back", "delete", "later", "--yes"], ["kvm-delete", "leaver", "--yes"]]:
+        result = host.run(*argv, check=False)
+        assert result.rc in (1, 3) and result.errors, f"{argv}: {result}"
+        host.assert_same(before)
+    result = host.run("kld", "recover", check=False)
+    assert result.rc == 4, result
+    assert journal_entries(host) == 1 and host.datasets() == half
+    host.sh("zpool export vmpool; zpool import vmpool; udevadm settle")
+    assert trial.settle("kill -9, then the pool read-only") == trial.is_undone(record_before(trial.plan, "write-files"))
+
+
 def test_recovery_waits_for_nobody_else(host):
     """A dead command that cannot be recovered yet keeps no unrelated one from working."""
     command = COMMANDS["clone"]
@@ -476,10 +494,10 @@ POWER = [COLD_DELETE if command.name == "delete" else command for command in COM
 
 
 def test_power_cut(host, request):
-    (name,) = sample(request, "power", ["clone", "create", COLD_DELETE.name])[:1]
-    (command,) = [one for one in POWER if one.name == name]
-    trial = trial_of(host, command)
-    power_cut(host, command, generator("power record").choice(trial.records[1:]))
+    # A soak has them all, at every record.
+    for command in generator("power").sample(POWER, 0 if request.config.getoption("--soak") else 2):
+        print(f"power cut: {command.name}")
+        power_cut(host, command, generator("power record").choice(trial_of(host, command).records[1:]))
 
 
 @pytest.mark.parametrize("name, act", [("adopt", "rename-dataset"), ("rollback", "promote-datasets"),
@@ -505,6 +523,6 @@ def test_power_cut_on_what_starts_with_the_host(host, name, act):
 
 @pytest.mark.soak
 @pytest.mark.parametrize("cut", POWER, ids=lambda command: command.name)
-def test_power_cut_at_every_record(host, cut):
-    for record in trial_of(host, cut).records[1:]:
+def test_power_cut_at_every_record(host, request, cut):
+    for record in sample(request, f"power {cut.name}", trial_of(host, cut).records[1:]):
         power_cut(host, cut, record)

@@ -88,6 +88,8 @@ def test_a_frozen_snapshot_needs_no_recovery(host, goes_on):
     assert frozen["file_systems"] == frozen["thawed"] >= 1 and 0 < frozen["seconds"] < 30
     assert snapshot(host, "frozen") == "application"
     assert "stood still for" in host.run("kvm-snap", "golden", "--freeze").err
+    # Nobody watches over it any more.
+    assert host.sh("kvm-snap -q golden --freeze; systemctl list-units --plain --no-legend 'kld-thaw-*'") == ""
     host.run("kvm-clone", "golden", "calm", "--freeze")
     host.run("kvm-clone", "golden", "cut")
     calm, cut = (host.property(name, "origin").split("@")[1] for name in ("calm", "cut"))
@@ -116,8 +118,10 @@ import json, re, subprocess, time
 said = subprocess.run(["strace", "-qq", "-ttt", "-T", "-P", "/dev/zfs", "-e", "trace=ioctl", "-o", "/tmp/trace", "kvm-snap",
                        "golden", "--freeze", "--json"], check=True, capture_output=True, text=True).stdout
 raw = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC_RAW)
-calls = [(float(at), float(took)) for at, took in re.findall(r"^([0-9.]+) ioctl.*<([0-9.]+)>$", open("/tmp/trace").read(), re.M)]
-(sync, synced), (taken, took) = calls[-2:]
+calls = [(float(at), what, float(took)) for at, what, took in
+         re.findall(r"^([0-9.]+) ioctl.*(ZFS_IOC_\w+).*<([0-9.]+)>$", open("/tmp/trace").read(), re.M)]
+(sync, before, synced), (taken, what, took) = calls[-2:]
+assert (before, what) == ("ZFS_IOC_POOL_SYNC", "ZFS_IOC_SNAPSHOT"), calls
 rows = [line.split() for line in open("/proc/spl/kstat/zfs/vmpool/txgs").read().splitlines()[2:]]
 opened = [int(row[1]) / 1e9 + raw for row in rows]
 frozen, = json.loads(said)["frozen"]
@@ -176,18 +180,20 @@ def test_without_an_agent_it_is_not_frozen(host, goes_on):
 
 @again
 def test_the_hourly_run_freezes_who_asks(host, goes_on):
-    host.create("off")
+    host.create("a-off")
     host.run("zfs", "set", "com.kldload:freeze=try", f"{ROOT}/golden")
     result = host.run("kvm-snapshot", "--json").json
-    assert {one["machine"]: one["consistency"] for one in result["taken"]} == {"golden": "application", "off": "offline"}
+    # Before the others, whatever their names.
+    assert [(one["machine"], one["consistency"]) for one in result["taken"]] == \
+        [("golden", "application"), ("a-off", "offline")]
     assert result["calls"] == 2
     host.run("virsh", "suspend", "golden")
     paused = host.run("kvm-snapshot", "--json")
     host.run("virsh", "resume", "golden")
-    assert {one["machine"]: one["consistency"] for one in paused.json["taken"]} == {"golden": "crash", "off": "offline"}
+    assert {one["machine"]: one["consistency"] for one in paused.json["taken"]} == {"golden": "crash", "a-off": "offline"}
     assert "machine 'golden' is not frozen: it is paused" in paused.err
     host.run("zfs", "inherit", "com.kldload:freeze", f"{ROOT}/golden")
-    host.run("kvm-delete", "off", "--yes")
+    host.run("kvm-delete", "a-off", "--yes")
 
 
 @again
@@ -203,8 +209,26 @@ def test_a_freeze_that_was_given_up_is_thawed(host, goes_on):
         result = host.run("kvm-snap", "golden", "snap", "late", "--freeze", env={"PATH": path}, check=False)
         assert result.rc == 1, result
         assert "could not be frozen" in result.errors[0] and len(result.hints) == 1
+        # It is stopped still: now not even the ping is answered.
+        host.refuses("kvm-snap", "golden", "--freeze", says="its agent does not answer", hint="--freeze=try")
     assert host.sh("systemctl list-units --plain --no-legend 'kld-thaw-golden-*'") != ""
     host.until("journalctl -u 'kld-thaw-golden-*' -o cat", "thawed", 120, pause=1)
+    host.until(f"{STATUS}; systemctl list-units --plain --no-legend 'kld-thaw-*'", "thawed", 60)
+    # Asked to try, it takes the snapshot all the same, says what it is worth and that this is not what was wanted.
+    result = host.run("kvm-snap", "golden", "snap", "late", "--freeze=try", env={"PATH": path}, check=False)
+    assert result.rc == 1 and "could not be frozen" in result.err, result
+    assert snapshot(host, "late") == "crash"
+
+
+@again
+def test_thawed_by_somebody_else_it_is_no_application_snapshot(host, goes_on):
+    """Nobody knows until when it stood still."""
+    slow_snapshot(host, "thawed", "enter")
+    await_frozen(host)
+    host.run("virsh", "domfsthaw", "golden")
+    status, said = background_status(host)
+    assert status == 1 and "it thawed no file system" in said, said
+    assert snapshot(host, "thawed") == "crash"
 
 
 @again

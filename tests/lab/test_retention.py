@@ -227,7 +227,10 @@ def test_rules_and_what_stays_whatever_they_say(host):
     db_old = age(host, "db", 2, 3, 4)
     host.run("kvm-snap", "-q", "web", "snap", "by-hand")
     foreign = f"{ROOT}/web@auto-2020-01-01T00:00:00Z"
+    base, alike = "auto-2020-01-02T00:00:00Z", "auto-2020-01-03T00:00:00Z-x"
     host.sh(f"zfs hold mine {ROOT}/web-data@{held}; zfs snapshot {foreign}")
+    for name, by in ((base, "repl"), (alike, "auto")):
+        host.sh(f"zfs snapshot -o com.kldload:by={by} {' '.join(f'{ROOT}/{part}@{name}' for part in PARTS['web'])}")
     host.run("kvm-clone", "-q", "web", "copy", "--snap", cloned)
     host.run("kvm-snap", "-q", "copy", "snap", "its-own")
 
@@ -236,7 +239,8 @@ def test_rules_and_what_stays_whatever_they_say(host):
     assert said[cloned] == (False, "cloned by copy")
     assert said[old[0]] == (True, "older than every rule")
     assert said["by-hand"] == (False, "by hand")
-    assert said["auto-2020-01-01T00:00:00Z"] == (False, "not ours")
+    assert said["auto-2020-01-01T00:00:00Z"] == said[alike] == (False, "not ours")
+    assert said[base] == (False, "base of a replication")
     assert re.fullmatch("hourly: .* old, kept until 4 h; newest 2", said[old[-1]][1])
     assert sum("daily: oldest of 20" in reason for _, reason in said.values()) == 2
     goes = [name for name, (going, _) in said.items() if going]
@@ -253,10 +257,47 @@ def test_rules_and_what_stays_whatever_they_say(host):
     assert db_old[2] in left and len(left) == 2, "the newest two stay"
     stays = [name for name in old if name not in goes]
     there = host.snapshots("web")
-    assert {held, cloned, "by-hand", "auto-2020-01-01T00:00:00Z", *stays} <= set(there)
+    assert {held, cloned, "by-hand", "auto-2020-01-01T00:00:00Z", base, alike, *stays} <= set(there)
     assert not set(goes) & set(there)
-    host.sh(f"zfs destroy {foreign}; zfs release mine {ROOT}/web-data@{held}; kvm-delete -q --yes copy; "
+    host.sh(f"zfs destroy {foreign}; kvm-snap -q web delete {base} --yes; kvm-snap -q web delete {alike} --yes; "
+            f"zfs release mine {ROOT}/web-data@{held}; kvm-delete -q --yes copy; "
             "kvm-snap -q web delete by-hand --yes")
+
+
+def test_weeks_months_and_the_last(host):
+    host.run("zfs", "set", "com.kldload:keep=weekly=2,monthly=2,last=4", f"{ROOT}/db")
+    old = age(host, "db", *range(12, 70 * 24, 72))
+    said = explained(host, "db")
+    for rule, count in (("weekly: oldest of 20\\d\\d-W\\d\\d", 2), ("monthly: oldest of 20\\d\\d-\\d\\d", 2),
+                        ("last: one of the newest 4", 3)):  # and one that the next run takes
+        assert len([name for name, (_, reason) in said.items() if re.search(rule, reason)]) == count, said
+    stays = [name for name in old if not said[name][0]]
+    assert 3 <= len(stays) <= 7 and old[-3:] == stays[-3:]
+    host.run("kvm-snapshot", "db", "--prune")
+    assert autos(host, "db") == sorted({*stays, *old[-4:]})
+
+
+def pruned_by(host, inject):
+    """A prune of web's old snapshots: its calls of ZFS, by name, and the result."""
+    result = host.run("strace", "-qq", "-o", "/tmp/pruned", "-P", "/dev/zfs", "-e", "trace=ioctl",
+                      "-e", f"inject=ioctl:{inject}", "kvm-snapshot", "web", "--prune", check=False)
+    return re.findall(r"^ioctl\(\d+, (\w+)", host.read("/tmp/pruned"), re.M), result
+
+
+def test_a_hundred_at_most_in_a_call_and_fewer_when_it_is_slow(host):
+    destroy = "ZFS_IOC_DESTROY_SNAPS"
+    old = age(host, "web", *range(60, 112))
+    result = host.run("kvm-snapshot", "web", "--prune", "--dry-run", "--json").json
+    assert [len(plan["steps"][0]["snapshots"]) for plan in result] == [100, 100], "whole snapshots of four datasets"
+    # Each half as many as the one before: 25, 12, 6, 3, 1 and so on.
+    calls, result = pruned_by(host, "delay_exit=1200000:when=1+")
+    assert result.rc == 0 and calls.count(destroy) == 8, (calls, result)
+    assert autos(host, "web") == old[-2:]
+    # Stopped in a call: that one is done, no other is begun.
+    old = [*age(host, "web", *range(112, 164)), *old[-2:]]
+    calls, result = pruned_by(host, f"signal=TERM:when={calls.index(destroy) + 1}")
+    assert result.rc == 130 and "What was done before it stays." in result.err, result
+    assert calls.count(destroy) == 1 and autos(host, "web") == old[25:]
 
 
 def test_what_is_set_aside_is_explained(host):
@@ -465,7 +506,8 @@ def test_the_pool_guard(host, small):
     host.sh(f"for i in 1 2 3; do zfs snapshot -o com.kldload:by=auto {small}/tight@auto-2020-01-01T00:00:0${{i}}Z "
             f"{small}/.state/tight@auto-2020-01-01T00:00:0${{i}}Z; done")
     answer, warnings = take(host, *run, code=1)
-    assert any("early deletion is off; it would remove 3 snapshots" in warning for warning in warnings), warnings
+    assert any(re.search(r"early deletion is off; it would remove 3 snapshots .* frees about [\d.]+[KMG]", warning)
+               for warning in warnings), warnings
     assert answer["pruned"] == []
     config = host.read("/etc/kldload/kvm.toml")
     host.write("/etc/kldload/kvm.toml", config + "\nearly_deletion = true\n")

@@ -3,8 +3,10 @@
 
 import re
 
-from host import ROOT, STATE, TPM, UTC
+from faults import background, background_status, plan_of, record_before
+from host import JOURNAL, ROOT, STATE, TPM, UTC
 from past import change, genid, get, guids, put, ready, says
+from sweeps import kill_at
 
 KEPT = re.compile(rf"web-{UTC}")
 
@@ -122,6 +124,99 @@ def test_what_runs(host):
     assert [line for line in host.state() if "mounted" not in line] == before
 
 
+def test_interrupted_while_it_shuts_down(host):
+    """The power button cannot be let go again: whoever lets go of the command waits for what comes of it, and what went
+    off starts again, also where nobody is left to wait."""
+    host.create("web")
+    host.run("kvm-snap", "-q", "web", "snap", "then")
+    host.start("web")
+    argv = ["kvm-snap", "web", "rollback", "then", "--stop", "--timeout", "1h"]
+    for signal in ("HUP", "KILL"):
+        background(host, argv)
+        host.until(f"cat {JOURNAL}/*.json", '{"begin":0}')
+        host.sh("sleep 2; ! [ -s /tmp/job/rc ]")
+        host.sh(f"pkill -{signal} -x kvm-snap")
+        if signal == "KILL":
+            host.sh("while pgrep -x kvm-snap >/dev/null; do sleep 0.2; done")
+            background(host, ["kld", "recover", "--json"])
+        host.sh("sleep 3; ! [ -s /tmp/job/rc ]")
+        # As its system would, at last.
+        host.run("virsh", "destroy", "web")
+        status, said = background_status(host)
+        assert status == (130 if signal == "HUP" else 0), said
+        assert host.domains() == {"web": "running"}, said
+    assert host.run("kvm-snap", "web", "kept", "--json").json == []
+
+
+def test_saved_while_it_shuts_down(host):
+    """That memory would go on with disks of another time."""
+    host.create("web")
+    host.run("kvm-snap", "-q", "web", "snap", "then")
+    host.start("web")
+    background(host, ["kvm-snap", "web", "rollback", "then", "--stop", "--timeout", "1h"])
+    host.until(f"cat {JOURNAL}/*.json", '{"begin":0}')
+    host.sh("sleep 2; virsh managedsave web")
+    status, said = background_status(host)
+    assert status == 1 and "the memory of domain 'web' was saved meanwhile" in said, said
+    assert "Everything done so far was undone." in said
+    # It goes on where it was saved.
+    assert host.domains() == {"web": "running"}
+    assert "Managed save:   no" in host.run("virsh", "dominfo", "web").out
+
+
+def test_a_start_that_fails_in_recovery(host):
+    """Killed when all but the start was done, and by then it does not start: the present is back, and told."""
+    host.create("web")
+    host.sh("ip link add br7 type bridge; virsh dumpxml web --inactive >/root/now.xml; "
+            "sed 's/<\\/devices>/<interface type=\"bridge\"><source bridge=\"br7\"\\/><\\/interface><\\/devices>/' "
+            "/root/now.xml >/root/then.xml; virsh define /root/then.xml")
+    host.run("kvm-snap", "-q", "web", "snap", "then")
+    host.sh("virsh define /root/now.xml")
+    put(host, "web", "now")
+    host.start("web")
+    argv = ["kvm-snap", "web", "rollback", "then", "--stop", "--timeout", "1s"]
+    plan = plan_of(host, argv)
+    kill_at(host, argv, record_before(plan, "start-domain"), plan)
+    host.run("ip", "link", "delete", "br7")
+    result = host.run("kld", "recover", "--json", check=False)
+    assert result.rc == 1, result
+    (recovered,) = result.json
+    assert recovered["result"] == "undone" and "br7" in recovered["problem"], recovered
+    assert host.domains() == {"web": "running"} and get(host, "web") == "now"
+
+
+def test_recovery_starts_what_starts_with_the_host(host):
+    """It ran, it starts with the host, and the power went in the middle: recovery starts it past the guard."""
+    host.create("web", "--autostart")
+    host.run("kvm-snap", "-q", "web", "snap", "then")
+    host.start("web")
+    argv = ["kvm-snap", "web", "rollback", "then", "--stop", "--timeout", "1s"]
+    plan = plan_of(host, argv)
+    kill_at(host, argv, record_before(plan, "redefine-domain"), plan)
+    host.sh(f"sed -i 's/\"boot_id\":\"[^\"]*\"/\"boot_id\":\"an earlier one\"/' {JOURNAL}/*.json")
+    (recovered,) = host.run("kld", "recover", "--json").json
+    assert recovered["result"] == "undone", recovered
+    assert host.domains() == {"web": "running"} and "Autostart:      enable" in host.run("virsh", "dominfo", "web").out
+
+
+def test_a_definition_without_generation_id_comes_back(host):
+    """Machines that others made have none."""
+    host.create("web")
+    host.run("kvm-snap", "-q", "web", "snap", "then")
+    host.sh("virsh dumpxml web --inactive | sed '/<genid>/d' >/root/now.xml; virsh define /root/now.xml; "
+            "virsh desc web --config --new-desc now")
+    assert genid(host) is None
+    argv = ["kvm-snap", "web", "rollback", "then"]
+    plan = plan_of(host, argv)
+    # Defined, and then cut off.
+    acts = [step["act"] for step in plan["steps"]]
+    kill_at(host, argv, acts.index("redefine-domain") + 3, plan)
+    host.sh(f"for entry in {JOURNAL}/*.json; do head -n -1 $entry >/root/entry; cat /root/entry >$entry; done")
+    (recovered,) = host.run("kld", "recover", "--json").json
+    assert recovered["result"] == "undone", recovered
+    assert genid(host) is None and host.run("virsh", "desc", "web", "--config").out.strip() == "now"
+
+
 def test_udev_looks_into_it(host):
     """It is waited for: it looks into each volume that came, was renamed or written to, and is done soon."""
     host.create("web")
@@ -140,9 +235,19 @@ def test_udev_looks_into_it(host):
     assert host.run("kvm-snap", "web", "kept", "--json").json
 
 
+def resume_token(host):
+    """Of a copy of web@first that was cut off."""
+    host.sh(f"zfs send {ROOT}/web@first | head -c 6M | zfs receive -s vmpool/copy 2>/dev/null || true")
+    token = host.sh("zfs get -Hpo value receive_resume_token vmpool/copy")
+    assert token != "-"
+    return token
+
+
 def test_refused(host):
     host.create("web", "--disk", "data=64M", tpm=True)
     change(host, "then")
+    host.fill("web", mib=16, seek=32)
+    host.run("kvm-snap", "-q", "web", "snap", "first")
     host.run("kvm-snap", "-q", "web", "snap", "then")
     host.create("mail")
     host.run("kvm-snap", "-q", "mail", "snap", "theirs")
@@ -175,6 +280,13 @@ def test_refused(host):
     host.refuses(*rollback, "then", says=[f"zfs send of {ROOT}@all (pid "])
     host.sh(f"pkill -x sleep; sleep 1; ! pgrep -f '^zfs send'; zfs destroy -r {ROOT}@all")
     host.run("kvm-snap", "-q", "web", "delete", "big", "--yes")
+    # One that goes on from a token names neither.
+    token = resume_token(host)
+    host.sh(f"nohup setsid sh -c 'zfs send -t {token} | cat >/root/slow' >/dev/null 2>&1 & "
+            "nohup setsid sh -c 'exec sleep 600 </root/slow' >/dev/null 2>&1 & sleep 3")
+    host.refuses(*rollback, "then", says=[f"zfs send of {ROOT}/web@first (pid "])
+    host.sh("pkill -x sleep; sleep 1; ! pgrep -f '^zfs send'; zfs receive -A vmpool/copy")
+    host.run("kvm-snap", "-q", "web", "delete", "first", "--yes")
     # What it was could not start here any more, or is not there any more.
     host.sh("virsh dumpxml web --inactive >/root/now.xml; ip link add br7 type bridge; "
             "sed 's/<\\/devices>/<interface type=\"bridge\"><source bridge=\"br7\"\\/><\\/interface><\\/devices>/' "
@@ -191,7 +303,7 @@ def test_refused(host):
     host.sh("virsh define /root/now.xml; rm /root/vmlinuz")
     host.refuses(*rollback, "direct", says="/root/vmlinuz is not there")
     host.sh(f"virsh detach-disk web vdb --config; zfs rename {ROOT}/web-data vmpool/elsewhere")
-    host.refuses(*rollback, "then", says="is no zvol of this machine any more")
+    host.refuses(*rollback, "then", says=["vdb: ", f"{ROOT}/web-data is no zvol of this machine any more"])
 
 
 def test_its_disks_alone(host):
@@ -245,6 +357,10 @@ def test_further_and_further_back(host):
     # What is set aside is the machine's property; a machine that was cloned from it is not.
     host.run("kvm-snap", "web", "rollback", "then")
     host.refuses("kvm-delete", "web", "early", "--yes", says=["'late'", "@later"])
+    kept = host.run("kvm-snap", "web", "kept", "--json").json[0]["dataset"]
+    host.sh(f"zfs create -s -V 8M {kept}/mine; udevadm settle")
+    host.refuses("kvm-delete", "web", "early", "late", "--yes", says=f"{kept}/mine lies in", hint="zfs rename")
+    host.sh(f"zfs destroy {kept}/mine")
     shown = host.run("kvm-delete", "web", "early", "late", "--dry-run").out
     assert f"{ROOT}/.kept/" in shown
     host.run("kvm-delete", "web", "early", "late", "--yes")

@@ -5,6 +5,7 @@ from faults import at_record, background_status, hold, journal_entries, plan_of,
 from host import ROOT, STATE
 from past import change, genid, get, guids, put, ready, says
 
+TIMER = "autosnap_2026-04-04_14:00:00_hourly"
 CLASSIC = ["kvm-snap", "web", "rollback", "then", "--destroy-newer"]
 
 
@@ -130,16 +131,21 @@ def test_what_somebody_took_meanwhile_and_a_cut_between_two_datasets(host):
     host.run(*strace(at_record(plan, record, "signal=KILL"), argv), check=False)
     assert host.snapshots("web") == ["first", "then"] and get(host, "web") == "now"
     # One dataset is back already, a timer has been there, the other datasets are as they were.
-    host.sh(f"zfs rollback {ROOT}/web@then; zfs snapshot -r {ROOT}@auto; zfs bookmark {ROOT}/web-data@auto {ROOT}/web-data#auto")
+    host.sh(f"zfs rollback {ROOT}/web@then; zfs snapshot -r {ROOT}@{TIMER}; zfs bookmark {ROOT}/web-data@{TIMER} {ROOT}/web-data#auto")
     # In use: it waits until that has ended.
     host.sh(f"nohup setsid sh -c 'exec sleep 600 </dev/zvol/{ROOT}/web-data' >/dev/null 2>&1 & sleep 1")
     result = host.run("kld", "recover", check=False)
     assert result.rc == 4 and f"has {ROOT}/web-data open" in result.out + result.err, result
     host.sh("pkill -x sleep")
+    # What a person took meanwhile is not a timer's.
+    host.sh(f"zfs snapshot {ROOT}/web-data@rescue")
+    result = host.run("kld", "recover", check=False)
+    assert result.rc == 4 and f"'{ROOT}/web-data@rescue' was taken since" in result.out + result.err, result
+    host.sh(f"zfs destroy {ROOT}/web-data@rescue")
     (recovered,) = host.run("kld", "recover", "--json").json
     assert recovered["result"] == "finished", recovered
     says(host, "then")
     assert host.snapshots("web") == host.snapshots("web-data") == host.snapshots(".state/web") == ["first", "then"]
-    assert host.snapshots("early") == ["auto"], "others keep theirs"
+    assert host.snapshots("early") == [TIMER], "others keep theirs"
     assert host.domains()["web"] == "shut off" and host.sh("ls /etc/libvirt/qemu/autostart") == "web.xml"
     assert host.sh(f"findmnt -no FSTYPE {STATE}/web") == "zfs"

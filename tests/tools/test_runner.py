@@ -30,6 +30,7 @@ AWAY = '{"name": "c", "status": "RUN", "result": "SKIPPED"}'
 # Stands in for `python3 -m pytest`: writes down its words, and JUnit's report of two tests.
 PYTEST = '''import os, pathlib, sys
 pathlib.Path("calls").open("a").write(f"pytest {os.environ['KLD_DEB']} {' '.join(sys.argv[1:])}\\n")
+if os.environ.get("KLD_WRITE_TABLE"): pathlib.Path("table").write_text(os.environ["KLD_WRITE_TABLE"])
 report = next(word.split("=")[1] for word in sys.argv if word.startswith("--junitxml="))
 pathlib.Path(report).write_text("<testsuites><testsuite><testcase/><testcase>SECOND</testcase></testsuite></testsuites>")
 sys.exit(STATUS)
@@ -75,9 +76,12 @@ class Runner(unittest.TestCase):
     def calls(self):
         return (self.tree / "calls").read_text().splitlines()
 
+    def environment(self):
+        return {**os.environ, "PATH": f"{self.tree}/stand-ins:{os.environ['PATH']}", "XDG_CACHE_HOME": f"{self.tree}/cache"}
+
     def run_it(self, *words):
         done = subprocess.run([self.tree / "tools/test", *words], capture_output=True, text=True, timeout=120,
-                              env={**os.environ, "PATH": f"{self.tree}/stand-ins:{os.environ['PATH']}"})
+                              env=self.environment())
         self.last = done.stdout.splitlines()[-1] if done.stdout else ""
         self.all = done.stdout + done.stderr
         return done.returncode
@@ -168,12 +172,13 @@ class Runner(unittest.TestCase):
         # While the rest compiles, and then once more to see that it is there.
         self.assertEqual(self.calls().count("lab make"), 4)
         self.assertNotIn("--soak", self.calls()[-1])
+        self.assertFalse((self.tree / "table").exists())
 
     def test_the_making_of_the_lab_ends_with_it(self):
         self.script("lab/lab", "echo $$ >making.new; mv making.new making; exec sleep 600")
         self.script("stand-ins/clang-format", "sleep 2")
         with subprocess.Popen([self.tree / "tools/test", "all"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              env={**os.environ, "PATH": f"{self.tree}/stand-ins:{os.environ['PATH']}"}) as run:
+                              env=self.environment()) as run:
             making = self.tree / "making"
             for _ in range(600):
                 if making.exists():
@@ -194,6 +199,7 @@ class Runner(unittest.TestCase):
         self.script("build/sanitize/tests/fuzz_parser", 'echo "$2" >runs')
         self.assertEqual((self.run_it("soak"), self.last), (0, "10 passed, 0 failed"), self.all)
         self.assertTrue(self.calls()[-1].endswith(" --soak"), self.calls())
+        self.assertEqual((self.tree / "table").read_text(), "1")
         self.assertEqual((self.tree / "build/sanitize/runs").read_text(), "1000000\n")
 
     def test_what_ci_runs(self):
