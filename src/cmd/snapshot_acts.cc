@@ -215,6 +215,9 @@ void SnapshotRun::expire() {
     const auto failed = expire_kept(context_);
     if (!failed.empty() && exit_ == Exit::done) exit_ = Exit::failed;
     if (context_.outcome == Exit::needs_recovery) exit_ = Exit::needs_recovery;
+  } catch (const Interrupted&) {
+    if (in_report) expired_ = context_.take_array();
+    throw;
   } catch (const Error& error) {
     // What was taken and pruned is told all the same.
     if (error.exit() == Exit::needs_recovery) exit_ = Exit::needs_recovery;

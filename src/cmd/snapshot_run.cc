@@ -71,7 +71,9 @@ void SnapshotRun::run() {
   report();
   if (exit_ == Exit::done) return;
   context_.outcome = exit_;
-  if (!context_.common.json) cli::report_error(Error("not everything was done", "see the warnings above"), false, true);
+  Error partly("not everything was done", "see the warnings above");
+  partly.set_undone(false);
+  if (!context_.common.json) cli::report_error(partly, false, true);
 }
 
 /// On a host that was never given a root the timer has nothing to do; one that is configured and missing is an error.

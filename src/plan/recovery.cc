@@ -174,6 +174,8 @@ bool can_go_back(const Plan& plan, std::size_t failed, const Progress& progress)
 bool takes_all_back(const Plan& plan, std::size_t failed, const Progress& progress) {
   const auto* start = std::get_if<StartDomain>(&plan.steps[failed]);
   if (start == nullptr || progress.other_boot || !is_undone_when_it_fails(plan, failed)) return false;
+  // One that had begun may have come about, and the machine may have been used since.
+  if (!progress.begun || *progress.begun >= failed) return false;
   return std::any_of(plan.steps.begin(), plan.steps.begin() + static_cast<std::ptrdiff_t>(failed),
                      [&](const Step& step) {
                        const auto* stop = std::get_if<StopDomain>(&step);

@@ -41,7 +41,7 @@ std::optional<Refusal> golden(const Machine& machine) {
 /// Not another domain that was given its disk, say to mend what does not boot: that one has a TPM of its own, or none.
 bool is_itself(const Machine& machine, const StartFacts& facts) {
   const auto saved = facts.uuids.find(machine.name);
-  return saved == facts.uuids.end() ? machine.name == facts.domain : saved->second == facts.uuid;
+  return machine.name == facts.domain || (saved != facts.uuids.end() && saved->second == facts.uuid);
 }
 
 /// It would start with blank firmware variables or a blank TPM, or not at all.

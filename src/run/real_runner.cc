@@ -6,12 +6,14 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <ctime>
 #include <future>
 #include <thread>
 
 #include "base/process.h"
 #include "plan/view.h"
 #include "run/file.h"
+#include "run/interrupt.h"
 #include "run/journal.h"
 #include "run/parallel.h"
 #include "virt/definition.h"
@@ -268,10 +270,20 @@ void RealRunner::act(const plan::SetAutostart& step) const {
   libvirt().set_autostart(step.domain.uuid, step.autostart);
   definitions_to_disk();
 }
+/// How long a guest may still take to go off that was asked to by whom we recover.
+std::chrono::seconds RealRunner::asked_still(const plan::StartDomain& step) const {
+  // The button was pressed a little after the operation began.
+  constexpr std::int64_t kBefore = 30;
+  const auto asked = static_cast<std::int64_t>(step.asked_seconds);
+  if (!recovering_ || asked == 0) return std::chrono::seconds(0);
+  const auto left = began_ + asked + kBefore - static_cast<std::int64_t>(std::time(nullptr));
+  return std::chrono::seconds(std::clamp<std::int64_t>(left, 0, asked));
+}
+
 void RealRunner::act(const plan::StartDomain& step) const {
   // Whoever was killed when it had pressed the power button waits for nothing any more.
-  if (recovering_ && step.asked_seconds > 0 && !is_gone(libvirt(), step.domain)) {
-    libvirt().went_off(step.domain.uuid, std::chrono::seconds(step.asked_seconds));
+  if (const auto left = asked_still(step); left.count() > 0 && !is_gone(libvirt(), step.domain)) {
+    libvirt().went_off(step.domain.uuid, left, interrupted);
   }
   // Also for a run that is repeated.
   const auto known = libvirt().find(step.domain.name);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -40,9 +41,11 @@ class RealRunner : public Runner {
   /// Recovers what another process left: a domain that runs by now is in use, and not taken away. Of the machines
   /// whose locks are shared with others meanwhile, what these may be using is left alone: saved definitions, and
   /// snapshots that they claim.
-  void recover(std::vector<std::string> shared = {}) {
+  /// @param began when the operation did
+  void recover(std::vector<std::string> shared = {}, UnixTime began = 0) {
     recovering_ = true;
     shared_ = std::move(shared);
+    began_ = began;
   }
   /// What came of the freezes so far.
   const std::vector<Frozen>& frozen() const { return frozen_; }
@@ -74,6 +77,7 @@ class RealRunner : public Runner {
   void act(const plan::RedefineDomain& step);
   void act(const plan::SaveDefinition& step) const;
   void act(const plan::SetAutostart& step) const;
+  std::chrono::seconds asked_still(const plan::StartDomain& step) const;
   void act(const plan::StartDomain& step) const;
   void act(const plan::StopDomain& step) const;
   void act(const plan::DiscardSaved& step) const;
@@ -94,6 +98,7 @@ class RealRunner : public Runner {
   std::vector<int> locks_;
   std::vector<Frozen> frozen_;
   bool recovering_ = false;
+  UnixTime began_ = 0;
   std::vector<std::string> shared_;
   mutable SnapshotClaims claims_;
   bool undoing_ = false;

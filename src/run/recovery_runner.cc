@@ -8,7 +8,7 @@ Runner& RecoveryRunner::operator()(const OpenEntry& entry, const std::vector<std
   auto connection = connections_.find(uri);
   if (connection == connections_.end()) connection = connections_.emplace(uri, virt::Connection::open(uri)).first;
   runner_ = std::make_unique<RealRunner>(&connection->second, Progress(), nullptr);
-  runner_->recover(shared);
+  runner_->recover(shared, entry.started);
   // Only a host that went down can have left a dataset without its mark, and it did so before it started again.
   if (entry.boot_id != current_boot_id()) runner_->take_unmarked(entry.started, boot_time());
   return *runner_;

@@ -54,7 +54,7 @@ std::map<std::string, std::vector<std::string>> volumes_by_root(const virt::Defi
                                                                 const std::string& configured) {
   std::map<std::string, std::vector<std::string>> volumes;
   for (const auto& disk : domain.disks()) {
-    if (disk.type == "volume" && !configured.empty()) {
+    if (disk.type == "volume" && !configured.empty() && !machine_name_problem(domain.name())) {
       volumes[configured].push_back(plan::disk_dataset(configured, domain.name(), plan::kFirstDisk));
     }
     if (disk.type != "block") continue;

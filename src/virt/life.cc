@@ -19,8 +19,9 @@ constexpr auto poll_interval = std::chrono::milliseconds(100);
 constexpr auto destroy_limit = std::chrono::seconds(30);
 
 /// True once the domain is shut off; false at the deadline.
-bool wait_until_off(virDomainPtr domain, Clock::time_point deadline) {
+bool wait_until_off(virDomainPtr domain, Clock::time_point deadline, const std::function<bool()>& interrupted = {}) {
   while (is_active(state_of(domain))) {
+    if (interrupted && interrupted()) throw Interrupted();
     if (Clock::now() >= deadline) return false;
     std::this_thread::sleep_for(poll_interval);
   }
@@ -93,9 +94,10 @@ bool Connection::stop(const std::string& uuid, std::chrono::seconds graceful,
   return true;
 }
 
-bool Connection::went_off(const std::string& uuid, std::chrono::seconds limit) const {
+bool Connection::went_off(const std::string& uuid, std::chrono::seconds limit,
+                          const std::function<bool()>& interrupted) const {
   const Domain domain = look_up(impl_->get(), uuid);
-  return !domain || wait_until_off(domain.get(), Clock::now() + limit);
+  return !domain || wait_until_off(domain.get(), Clock::now() + limit, interrupted);
 }
 
 void Connection::set_autostart(const std::string& uuid, bool autostart) const {

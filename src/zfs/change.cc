@@ -25,6 +25,8 @@
 namespace kld::zfs {
 namespace {
 
+constexpr int kInterruptedTries = 10;
+
 std::string words(int problem) {
   switch (problem) {
     case EBUSY:
@@ -170,8 +172,14 @@ void snapshot(const std::vector<std::string>& names, const Properties& user_prop
 void destroy_snapshots_if_present(const std::vector<std::string>& names) {
   if (names.empty()) return;
   open_library();
+  // A signal ends the wait for this one, and then nothing is destroyed. Whoever is to stop stops between two steps.
   nvlist_t* errors = nullptr;
-  const int problem = lzc_destroy_snaps(name_set(names).get(), B_FALSE, &errors);
+  int problem = EINTR;
+  for (int tries = 0; problem == EINTR && tries < kInterruptedTries; ++tries) {
+    if (errors != nullptr) nvlist_free(errors);
+    errors = nullptr;
+    problem = lzc_destroy_snaps(name_set(names).get(), B_FALSE, &errors);
+  }
   check_each(problem, errors, "destroy snapshot", "it has clones");
 }
 

@@ -9,7 +9,8 @@ from host import STATE, lab
 
 def with_commands(metafunc, commands):
     if "command" in metafunc.fixturenames:
-        metafunc.parametrize("command", commands, ids=lambda command: command.name)
+        # All tests of one command in a row: they share its trial.
+        metafunc.parametrize("command", commands, ids=lambda command: command.name, scope="module")
 
 
 def kill_at(host, argv, record, plan=None):
@@ -43,9 +44,9 @@ def table():
 
 @pytest.fixture(autouse=True)
 def table_on_disk(request):
-    """After each test, so that a soak may end anywhere."""
+    """After each test of a soak, which may end anywhere. Samples of the others take nobody's row."""
     yield
-    if not getattr(request.node, "failed_call", False):
+    if request.config.getoption("--soak") and not getattr(request.node, "failed_call", False):
         TABLE.write()
 
 

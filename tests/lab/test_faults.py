@@ -25,13 +25,15 @@ def test_a_system_call_fails(host, request, command):
     for fault in sample(request, f"system calls {command.name}", FAILING):
         result = host.run(*strace(fault, command.argv), check=False)
         if result.rc == 0:
-            # Where the sync of a directory or of the mark of the end fails, nothing is lost.
-            assert fault.startswith("fsync") or fault.endswith("when=3"), result
+            # Where the sync of a directory or of the mark of the end fails, nothing is lost; or it makes no such call.
+            harmless = fault.startswith("fsync") or fault.endswith("when=3")
+            assert harmless or "(INJECTED)" not in host.read("/tmp/strace"), f"{fault}: {result}"
             trial.take_back()
             continue
-        assert result.rc in (1, 3), f"{fault}: {result}"
+        assert result.rc in (1, 3, 4), f"{fault}: {result}"
         assert result.errors, result
-        assert trial.settle(fault.split(":when")[0].replace(":error=", " "))
+        undone = trial.settle(fault.split(":when")[0].replace(":error=", " "))
+        assert undone or result.rc == 4, f"{fault}: {result}"
 
 
 def test_recovered_by_the_next_command(host):

@@ -176,7 +176,7 @@ def test_a_start_that_fails_in_recovery(host):
     host.start("web")
     argv = ["kvm-snap", "web", "rollback", "then", "--stop", "--timeout", "1s"]
     plan = plan_of(host, argv)
-    kill_at(host, argv, record_before(plan, "start-domain"), plan)
+    kill_at(host, argv, record_before(plan, "start-domain") - 1, plan)
     host.run("ip", "link", "delete", "br7")
     result = host.run("kld", "recover", "--json", check=False)
     assert result.rc == 1, result

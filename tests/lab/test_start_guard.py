@@ -168,6 +168,14 @@ def test_another_domain_may_mend_what_does_not_boot(host):
     host.define("rescue", f"/dev/zvol/{ROOT}/web")
     starts(host, "rescue")
     bars(host, "web", "state of machine 'web' is not mounted")
-    # What its name alone would not tell: the machine itself, under another one.
+    # The machine itself, defined anew, and under another name.
+    uuid, xml = host.uuid("web"), host.xml("web")
+    host.run("virsh", "undefine", "web", "--keep-nvram", "--keep-tpm")
+    host.write("/root/web.xml", xml.replace(uuid, "5f3c0f5e-0b5e-4c39-9f0e-0123456789ab"))
+    host.run("virsh", "define", "/root/web.xml")
+    bars(host, "web", "state of machine 'web' is not mounted")
+    host.run("virsh", "undefine", "web", "--keep-nvram", "--keep-tpm")
+    host.write("/root/web.xml", xml)
+    host.run("virsh", "define", "/root/web.xml")
     host.run("virsh", "domrename", "web", "site")
     bars(host, "site", "state of machine 'web' is not mounted")

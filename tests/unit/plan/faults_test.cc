@@ -947,13 +947,13 @@ TEST_P(Faults, ARecoveryThatFailsKeepsItsEntry) {
 
 // A machine that ran before, and as it was does not start: the present comes back, as in a living run.
 TEST_P(Faults, AStartThatFailsInRecoveryTakesAllBack) {
-  for (std::size_t step = plan().commit; step < plan().steps.size(); ++step) {
-    if (!takes_all_back(plan(), step, {step, false})) continue;
+  for (std::size_t step = plan().commit + 1; step < plan().steps.size(); ++step) {
+    if (!takes_all_back(plan(), step, {step - 1, false})) continue;
     std::optional<std::size_t> begun;
-    FakeHost host = die_at(step, 0, false, begun);
+    FakeHost host = die_at(step - 1, 0, false, begun);
     FakeRunner runner(host);
     runner.recovering = true;
-    trouble_at(runner, 0, 0, Error("it does not start"));
+    trouble_at(runner, 1, 0, Error("it does not start"));
     auto entry = entry_of(plan(), begun);
     const auto result = run::recover_one(entry, runner, {});
     EXPECT_EQ(result.how, run::Recovered::How::undone);

@@ -166,12 +166,14 @@ TEST(Recovery, ARedefinitionIsKnownByTheGenerationIdAlsoWhereThereWasNone) {
 
 TEST(Recovery, AStartThatFailsTakesAllBackWhereTheMachineRanBefore) {
   const DomainName web{"web", "u"};
-  const Progress alive{2, false};
+  const Progress alive{1, false};
   const auto swap = plan({StopDomain{web, 60}, RenameDataset{"a", "b", 1}, StartDomain{web}}, 2);
   EXPECT_TRUE(takes_all_back(swap, 2, alive));
-  EXPECT_FALSE(takes_all_back(swap, 1, alive));
-  EXPECT_FALSE(takes_all_back(swap, 2, {2, true})) << "another life of the host";
-  EXPECT_FALSE(takes_all_back(plan({RenameDataset{"a", "b", 1}, StartDomain{web}}, 1), 1, alive)) << "it did not run";
+  EXPECT_FALSE(takes_all_back(swap, 1, {0, false})) << "not the start";
+  EXPECT_FALSE(takes_all_back(swap, 2, {2, false})) << "it may have started, and been used";
+  EXPECT_FALSE(takes_all_back(swap, 2, {1, true})) << "another life of the host";
+  EXPECT_FALSE(takes_all_back(plan({kMount, RenameDataset{"a", "b", 1}, StartDomain{web}}, 2), 2, alive))
+      << "it was off";
   EXPECT_FALSE(takes_all_back(plan({StopDomain{web, 60}, kDestroy, StartDomain{web}}, 1), 2, alive)) << "too late";
 }
 

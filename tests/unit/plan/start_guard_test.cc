@@ -74,6 +74,9 @@ TEST(StartGuard, AnotherDomainWithItsDiskNeedsNoTpmOfIt) {
   facts.mounts.erase(state_directory("web"));
   EXPECT_EQ(kind_of(facts), "not-mounted") << "whose it is cannot be seen";
   facts = facts_of();
+  facts.uuid = test::uuid_of("defined anew");
+  EXPECT_EQ(kind_of(facts), "not-mounted") << "under another UUID it would get a blank one";
+  facts = facts_of();
   facts.domain = "renamed";
   facts.mounts.erase(tpm_directory(facts.uuid));
   EXPECT_EQ(kind_of(facts), "not-mounted") << "the machine itself under another name";
