@@ -25,6 +25,15 @@ void require_no_bookmark_twice(const std::string& one, const std::string& other)
   }
 }
 
+/// Those that are not so yet: on a pool that can only be read, what was never set need not be taken back.
+zfs::Properties not_yet(const std::string& dataset, zfs::Properties wanted) {
+  std::erase_if(wanted, [&](const auto& property) {
+    const auto there = zfs::local_property(property.first, {dataset});
+    return (there.empty() ? std::string() : there.front().second) == property.second;
+  });
+  return wanted;
+}
+
 }  // namespace
 
 void RealRunner::act(const plan::CreateFilesystem& step) const { zfs::create_filesystem(step.name, step.properties); }
@@ -89,7 +98,9 @@ void RealRunner::act(const plan::RenameDataset& step) const {
 void RealRunner::act(const plan::SetProperties& step) const {
   for (const auto& name : {step.dataset, step.or_at}) {
     if (name.empty() || !zfs::exists(name)) continue;
-    if (step.guid == 0 || zfs::dataset_guid(name) == step.guid) zfs::set_properties(name, step.properties);
+    if (step.guid != 0 && zfs::dataset_guid(name) != step.guid) continue;
+    const auto wanted = undoing_ || recovering_ ? not_yet(name, step.properties) : step.properties;
+    if (!wanted.empty()) zfs::set_properties(name, wanted);
   }
 }
 
