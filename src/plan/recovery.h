@@ -69,8 +69,8 @@ std::optional<std::size_t> last_to_undo(const Plan& plan, const Progress& progre
 /// anything, or libvirt knows of nothing yet. After a power cut what is noted tells too little for the latter.
 bool can_go_back(const Plan& plan, std::size_t failed, const Progress& progress);
 
-/// True when a start that fails in recovery has all undone, as in a living run: the machine ran before, the version that
-/// ran is there, and the other one was never started.
+/// True when a start that fails in recovery has all undone, as in a living run: the machine ran before, the version
+/// that ran is there, and the other one was never started.
 bool takes_all_back(const Plan& plan, std::size_t failed, const Progress& progress);
 
 /// What a finished plan can do without: the machine is whole, and may have been used since.
