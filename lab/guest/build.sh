@@ -7,7 +7,8 @@
 guest_size=2048 # MiB, as are these
 boot_start=1
 boot_size=48
-guest_line='root=LABEL=root console=tty0 console=ttyS0 net.ifnames=0 quiet mitigations=off'
+guest_line='root=LABEL=root console=tty0 console=ttyS0 net.ifnames=0 quiet mitigations=off norandmaps nokaslr
+  init_on_alloc=0 hardened_usercopy=0 randomize_kstack_offset=0'
 
 build_guest() {
   debian tree guest
@@ -39,7 +40,7 @@ PROMPT 0
 LABEL linux
   KERNEL /vmlinuz
   INITRD /initrd
-  APPEND $guest_line
+  APPEND ${guest_line//$'\n' /}
 END
   cp tree/boot/vmlinuz-* vmlinuz
   truncate -s "${boot_size}M" boot.fat
