@@ -19,7 +19,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Flags {
+struct AdoptFlags {
   std::vector<std::string> names;
   bool all = false;
 };
@@ -103,7 +103,7 @@ std::string told(const std::string& name, const Error& error) {
   return error.hint().empty() ? text : text + "\n  " + error.hint();
 }
 
-void run_adopt(cli::Context& context, const Flags& flags) {
+void run_adopt(cli::Context& context, const AdoptFlags& flags) {
   if (flags.all == !flags.names.empty()) throw UsageError("name machines, or give --all", "see 'kvm-adopt --help'");
   cli::Context::require_root();
   const auto names = flags.all ? candidates(context.look()) : flags.names;
@@ -159,7 +159,7 @@ cli::Command adopt() {
   command.examples = {{"kvm-adopt legacy", "shows what changes, asks, adopts"},
                       {"kvm-adopt --all --yes", "everything that can be, for example after reinstalling the host"}};
   command.declare = [](CLI::App& app, cli::Context& context) -> std::function<void()> {
-    auto flags = std::make_shared<Flags>();
+    auto flags = std::make_shared<AdoptFlags>();
     app.add_option("MACHINE", flags->names, "The machines");
     app.add_flag("--all", flags->all, "All that can be adopted");
     return [flags, &context] { run_adopt(context, *flags); };

@@ -16,14 +16,14 @@
 namespace kld::cmd {
 namespace {
 
-struct Flags {
+struct CloneFlags {
   std::vector<std::string> names;  ///< the source, then the clones
   std::string count, prefix, ram, cpus, tpm = "copy", freeze;
   cli::SeedFlags seed;
   plan::CloneRequest request;
 };
 
-plan::CloneRequest make_request(const Flags& flags) {
+plan::CloneRequest make_request(const CloneFlags& flags) {
   plan::CloneRequest request = flags.request;
   request.source = flags.names.front();
   request.targets.assign(flags.names.begin() + 1, flags.names.end());
@@ -101,7 +101,7 @@ plan::CloneFacts look(const run::Host& host, const plan::CloneRequest& request, 
   return facts;
 }
 
-void run_clone(cli::Context& context, const Flags& flags) {
+void run_clone(cli::Context& context, const CloneFlags& flags) {
   const auto request = make_request(flags);
   std::map<std::string, run::Lock> locks = {{request.source, run::Lock::shared}};
   for (const auto& target : request.targets) locks[target] = run::Lock::exclusive;
@@ -148,7 +148,7 @@ cli::Command clone() {
       {"kvm-clone golden --count 50 --prefix worker-", "worker-1 to worker-50"},
       {"kvm-clone web web-test --snap @2026-04-04T14:35:00Z --start", "the state of a snapshot, started"}};
   command.declare = [](CLI::App& app, cli::Context& context) -> std::function<void()> {
-    auto flags = std::make_shared<Flags>();
+    auto flags = std::make_shared<CloneFlags>();
     auto& request = flags->request;
     app.add_option("MACHINE", flags->names, "The machine to clone, then the clones' names")->required();
     app.add_option("--snap", request.snapshot, "Clone this snapshot, not the present")->type_name("SNAPSHOT");

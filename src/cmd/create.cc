@@ -17,7 +17,7 @@
 namespace kld::cmd {
 namespace {
 
-struct Flags {
+struct CreateFlags {
   std::string name;
   std::string ram = "2048", cpus = "2", firmware = "uefi", volblocksize;
   std::vector<std::string> disks;
@@ -45,7 +45,7 @@ std::optional<std::string> absolute(const std::optional<std::string>& path) {
   return path ? std::optional(std::filesystem::absolute(*path).lexically_normal().string()) : std::nullopt;
 }
 
-plan::CreateRequest make_request(const Flags& flags) {
+plan::CreateRequest make_request(const CreateFlags& flags) {
   plan::CreateRequest request = flags.request;
   request.name = flags.name;
   if (const auto problem = machine_name_problem(flags.name)) {
@@ -106,7 +106,7 @@ std::string how_to_reach(const run::Host& host, const std::string& name) {
   return text + fmt::format("Address, once it runs: virsh domifaddr {} --source agent\n", name);
 }
 
-void run_create(cli::Context& context, const Flags& flags) {
+void run_create(cli::Context& context, const CreateFlags& flags) {
   const auto request = make_request(flags);
   const run::Look wanted{.shallow = true, .machines = {request.name}, .folders = true};
   context.dispose({{request.name, run::Lock::exclusive}}, wanted, [&](const run::Host& host) {
@@ -132,7 +132,7 @@ cli::Command create() {
        "from a cloud image, with a user"},
       {"kvm-create db --disk 20 --disk data=200G --workload postgres", "two disks, 8K blocks"}};
   command.declare = [](CLI::App& app, cli::Context& context) -> std::function<void()> {
-    auto flags = std::make_shared<Flags>();
+    auto flags = std::make_shared<CreateFlags>();
     auto& request = flags->request;
     app.add_option("NAME", flags->name, "Name of the machine")->required();
     app.add_option("--ram", flags->ram, "Memory (2048)")->type_name("SIZE");

@@ -14,7 +14,7 @@
 namespace kld::cmd {
 namespace {
 
-struct Flags {
+struct ListFlags {
   bool wide = false;
   plan::ListRequest request;
 };
@@ -59,7 +59,7 @@ bool lies_deeper(const plan::View& view) {
   return false;
 }
 
-void run_list(cli::Context& context, const Flags& flags) {
+void run_list(cli::Context& context, const ListFlags& flags) {
   plan::check_sort(flags.request.sort);
   cli::Context::require_root();
   const auto details = flags.wide || context.common.json ? virt::Details::autostart : virt::Details::none;
@@ -96,7 +96,7 @@ cli::Command list() {
                       {"kvm-list --sort -used", "largest first"},
                       {"kvm-list web --json", "one machine, for programs"}};
   command.declare = [](CLI::App& app, cli::Context& context) -> std::function<void()> {
-    auto flags = std::make_shared<Flags>();
+    auto flags = std::make_shared<ListFlags>();
     app.add_option("MACHINE", flags->request.names, "These machines only");
     app.add_flag("--wide", flags->wide, "Also memory, vCPUs, snapshots, newest snapshot, consistency, autostart");
     app.add_flag("--tree", flags->request.tree, "As a tree of clones");

@@ -71,7 +71,7 @@ plan::DeleteFacts look(const run::Host& host, const plan::DeleteRequest& request
   return facts;
 }
 
-struct Flags {
+struct RemoveFlags {
   plan::DeleteRequest request;
   std::optional<std::string> keep_for;
 };
@@ -90,7 +90,7 @@ void set_aside(const cli::Context& context, const run::Host& host, const plan::D
   };
 }
 
-void run_delete(cli::Context& context, const Flags& flags) {
+void run_delete(cli::Context& context, const RemoveFlags& flags) {
   auto request = flags.request;
   if (flags.keep_for) request.keep_for = parse_duration(*flags.keep_for, "--keep-for");
   std::map<std::string, run::Lock> locks;
@@ -132,7 +132,7 @@ cli::Command remove() {
                       {"kvm-delete golden --ghost", "kept below .kept until its last clone is gone"},
                       {"kvm-delete web-1 --keep-for 24h", "for a day 'kvm-snap web-1 undo' brings it back"}};
   command.declare = [](CLI::App& app, cli::Context& context) -> std::function<void()> {
-    auto flags = std::make_shared<Flags>();
+    auto flags = std::make_shared<RemoveFlags>();
     auto* request = &flags->request;
     app.add_option("MACHINE", request->machines, "The machines")->required();
     app.add_flag("--force", request->force, "Stop those that run, at once, as by pulling the plug");

@@ -18,7 +18,7 @@
 namespace kld::cmd {
 namespace {
 
-struct Flags {
+struct SnapFlags {
   std::string machine, action, name, freeze;
   RollbackFlags rollback;
 };
@@ -31,7 +31,7 @@ run::Look shallow_look(const std::string& machine, bool snapshots) {
           .or_kept_of = machine};
 }
 
-void take(cli::Context& context, const Flags& flags) {
+void take(cli::Context& context, const SnapFlags& flags) {
   const std::string given = flags.name.starts_with("@") ? flags.name.substr(1) : flags.name;
   if (!flags.name.empty()) {
     if (const auto problem = snapshot_name_problem(given))
@@ -86,7 +86,7 @@ nlohmann::json to_json(const plan::MachineSnapshot& snapshot) {
           {"parts", parts}};
 }
 
-void list(cli::Context& context, const Flags& flags) {
+void list(cli::Context& context, const SnapFlags& flags) {
   cli::Context::require_root();
   cli::Context::require_machine_name(flags.machine);
   const auto host = context.look(shallow_look(flags.machine, true));
@@ -118,7 +118,7 @@ void list(cli::Context& context, const Flags& flags) {
                               rows));
 }
 
-void remove_snapshot(cli::Context& context, const Flags& flags) {
+void remove_snapshot(cli::Context& context, const SnapFlags& flags) {
   if (flags.name.empty())
     throw UsageError("which snapshot?", fmt::format("kvm-snap {} delete SNAPSHOT", flags.machine));
   context.dispose(
@@ -157,7 +157,7 @@ cli::Command snap() {
                       {"kvm-snap web kept", "what is set aside, how long, how big"},
                       {"kvm-snap web delete @before-upgrade", "destroys it, after a question"}};
   command.declare = [](CLI::App& app, cli::Context& context) -> std::function<void()> {
-    auto flags = std::make_shared<Flags>();
+    auto flags = std::make_shared<SnapFlags>();
     app.add_option("MACHINE", flags->machine, "The machine")->required();
     app.add_option("ACTION", flags->action, "snap (default), list, rollback, undo, kept, drop or delete");
     app.add_option("SNAPSHOT", flags->name,

@@ -15,11 +15,6 @@ namespace {
 
 using Lines = std::vector<std::string>;
 
-bool is_aside(const View& view, const zfs::Dataset& dataset) {
-  return zfs::is_below(dataset.name, view.root + "/.kept") || !dataset.property(zfs::property::kept).empty() ||
-         !dataset.property(zfs::property::replica_of).empty();
-}
-
 /// Why this disk cannot come in, empty when it can.
 std::string disk_problem(const View& view, const virt::Disk& disk, const Volumes& volumes) {
   const std::string volume = volume_of(disk.source, volumes);

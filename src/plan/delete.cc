@@ -15,8 +15,6 @@
 namespace kld::plan {
 namespace {
 
-bool contains(const std::set<std::string>& set, const std::string& entry) { return set.find(entry) != set.end(); }
-
 /// The machines' datasets, and the versions of them that were set aside.
 std::set<std::string> datasets_of(const View& view, const std::vector<Machine>& machines) {
   std::set<std::string> names;
@@ -39,12 +37,12 @@ std::vector<DoomedSnapshot> last_used(const View& view, const std::set<std::stri
   };
   std::map<std::pair<std::string, std::string>, Whole> wholes;
   for (const auto& snapshot : facts.snapshots) {
-    if (contains(doomed, snapshot.dataset()) || !is_named(snapshot.short_name(), "clone")) continue;
+    if (doomed.contains(snapshot.dataset()) || !is_named(snapshot.short_name(), "clone")) continue;
     const auto owner = owner_of(view, snapshot.dataset());
     auto& whole = wholes[{owner.empty() ? snapshot.dataset() : owner, snapshot.short_name()}];
     whole.parts.push_back({snapshot.name, snapshot.guid});
     if (snapshot.holds > 0 || snapshot.property(zfs::property::by) != "clone") whole.stays = true;
-    for (const auto& clone : snapshot.clones) (contains(doomed, clone) ? whole.used : whole.stays) = true;
+    for (const auto& clone : snapshot.clones) (doomed.contains(clone) ? whole.used : whole.stays) = true;
   }
   std::vector<DoomedSnapshot> result;
   for (const auto& [name, whole] : wholes) {
@@ -57,7 +55,7 @@ std::vector<DoomedSnapshot> last_used(const View& view, const std::set<std::stri
 std::vector<DoomedSnapshot> own_snapshots(const std::set<std::string>& doomed, const DeleteFacts& facts) {
   std::vector<DoomedSnapshot> result;
   for (const auto& snapshot : facts.snapshots) {
-    if (contains(doomed, snapshot.dataset()) && snapshot.clones.empty())
+    if (doomed.contains(snapshot.dataset()) && snapshot.clones.empty())
       result.push_back({snapshot.name, snapshot.guid});
   }
   return result;

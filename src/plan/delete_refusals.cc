@@ -12,8 +12,6 @@
 namespace kld::plan {
 namespace {
 
-bool contains(const std::set<std::string>& set, const std::string& entry) { return set.find(entry) != set.end(); }
-
 /// Snapshots of `dataset` that a promote of a clone of `origin` would move: the origin and all older.
 std::vector<std::string> moved_by_promote(const std::string& origin, const std::vector<zfs::Snapshot>& snapshots) {
   const auto at = std::find_if(snapshots.begin(), snapshots.end(), [&](const auto& s) { return s.name == origin; });
@@ -40,7 +38,7 @@ NamedDisks named_disks(const View& view, const Machine& machine, const DeleteFac
   std::set<std::string> named;
   for (const auto& disk : definition.disks()) named.insert(volume_of(known, disk.source));
   const bool any_own = std::any_of(machine.disks.begin(), machine.disks.end(),
-                                   [&](const MachineDisk& disk) { return contains(named, disk.volume.name); });
+                                   [&](const MachineDisk& disk) { return named.contains(disk.volume.name); });
   return {any_own, foreign_disks(known, machine, definition)};
 }
 
@@ -74,7 +72,7 @@ std::optional<Refusal> needed_state(const View& view, const Machine& machine, co
   const auto directory = state_directory(machine.name);
   const bool has_state = machine.state && lies_at(directory, machine.state->name);
   for (const auto& domain : view.domains) {
-    if (contains(undefined, domain.uuid)) continue;
+    if (undefined.contains(domain.uuid)) continue;
     std::vector<std::string> evidence;
     const auto tpm = tpm_directory(domain.uuid);
     if (machine.tpm && machine.tpm->mountpoint == tpm && lies_at(tpm, machine.tpm->name))
@@ -154,24 +152,23 @@ std::optional<Refusal> dependent_clones(const View& view, const std::vector<Mach
     for (const auto& disk : machine.disks) volumes.insert(disk.volume.name);
   }
   for (const auto& dataset : facts.origins) {
-    if (!dataset.origin.empty() && contains(doomed, zfs::dataset_of(dataset.origin)) &&
-        !contains(doomed, dataset.name)) {
+    if (!dataset.origin.empty() && doomed.contains(zfs::dataset_of(dataset.origin)) && !doomed.contains(dataset.name)) {
       clones.push_back(dataset);
     }
   }
   if (clones.empty()) return std::nullopt;
   std::stable_partition(clones.begin(), clones.end(),
-                        [&](const auto& c) { return contains(volumes, zfs::dataset_of(c.origin)); });
+                        [&](const auto& c) { return volumes.contains(zfs::dataset_of(c.origin)); });
   std::set<std::string> told;
   std::vector<std::string> evidence;
   for (const auto& clone : clones) {
     const std::string owner = owner_of(view, clone.name);
-    if (!contains(volumes, zfs::dataset_of(clone.origin)) && contains(told, owner)) continue;
+    if (!volumes.contains(zfs::dataset_of(clone.origin)) && told.contains(owner)) continue;
     told.insert(owner);
     evidence.push_back(fmt::format("{}{} (from {})", clone.name, owner_in_words(view, clone.name), clone.origin));
   }
   for (const auto& clone : clones) {
-    if (!contains(volumes, zfs::dataset_of(clone.origin))) continue;
+    if (!volumes.contains(zfs::dataset_of(clone.origin))) continue;
     const auto moved = moved_by_promote(clone.origin, facts.snapshots);
     std::vector<std::string> siblings;
     for (const auto& other : clones) {

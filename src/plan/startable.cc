@@ -6,14 +6,6 @@
 #include <algorithm>
 
 namespace kld::plan {
-namespace {
-
-bool contains(const std::vector<std::string>& all, const std::string& one) {
-  return std::find(all.begin(), all.end(), one) != all.end();
-}
-
-}  // namespace
-
 std::vector<std::string> needed_files(const virt::Definition& definition) {
   std::vector<std::string> files;
   for (const auto& disk : definition.disks()) {
@@ -28,11 +20,11 @@ std::vector<std::string> not_startable(const virt::Definition& definition, const
   std::vector<std::string> reasons;
   for (const auto& nic : definition.interfaces()) {
     const bool of_host = nic.type == "bridge" || nic.type == "direct";
-    if (of_host && !contains(host.interfaces, nic.source)) {
+    if (of_host && std::ranges::find(host.interfaces, nic.source) == host.interfaces.end()) {
       reasons.push_back(
           fmt::format("this host has no {} '{}'", nic.type == "bridge" ? "bridge" : "interface", nic.source));
     }
-    if (nic.type == "network" && !contains(host.networks, nic.source)) {
+    if (nic.type == "network" && std::ranges::find(host.networks, nic.source) == host.networks.end()) {
       reasons.push_back(fmt::format("libvirt has no active network '{}'", nic.source));
     }
   }

@@ -14,11 +14,6 @@
 namespace kld::plan {
 namespace {
 
-bool is_aside(const View& view, const zfs::Dataset& dataset) {
-  return zfs::is_below(dataset.name, view.root + "/.kept") || !dataset.property(zfs::property::kept).empty() ||
-         !dataset.property(zfs::property::replica_of).empty();
-}
-
 /// The property alone does not make a machine's dataset: handed down from a folder, or received with a copy of the
 /// machine, it would make the machine own, and its deletion destroy, what is none of its own. The name must agree.
 bool is_in_place(const View& view, const zfs::Dataset& dataset, const std::string& owner) {
@@ -64,6 +59,11 @@ void add(Machine& machine, const View& view, const zfs::Dataset& dataset) {
 }
 
 }  // namespace
+
+bool is_aside(const View& view, const zfs::Dataset& dataset) {
+  return zfs::is_below(dataset.name, view.root + "/.kept") || !dataset.property(zfs::property::kept).empty() ||
+         !dataset.property(zfs::property::replica_of).empty();
+}
 
 std::vector<zfs::Dataset> Machine::datasets() const {
   std::vector<zfs::Dataset> all;

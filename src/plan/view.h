@@ -34,6 +34,9 @@ struct View {
   std::map<std::string, std::string> held = {};
 };
 
+/// It is no machine's own as it lies there: set aside, or a replica.
+bool is_aside(const View& view, const zfs::Dataset& dataset);
+
 /// Fresh values: time and random names are arguments, so that a plan is a function of its inputs.
 struct Fresh {
   std::string op;  ///< the operation's UUID

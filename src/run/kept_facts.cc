@@ -15,12 +15,6 @@
 namespace kld::run {
 namespace {
 
-std::vector<std::string> names_of(const std::vector<zfs::Dataset>& datasets) {
-  std::vector<std::string> names;
-  for (const auto& dataset : datasets) names.push_back(dataset.name);
-  return names;
-}
-
 /// Devices and files outside of the layout that its disks lie on, and that are gone.
 std::vector<std::string> gone_disks(const plan::View& view, const plan::Kept& kept,
                                     const virt::Definition& definition) {
@@ -42,7 +36,8 @@ plan::GhostFacts ghost_facts(const Host& host, const plan::DeleteRequest& reques
     const auto machine = plan::find_machine(host.view(), name);
     if (!machine) continue;
     if (machine->domain) facts.definitions[name] = host.definitions(*machine);
-    for (const auto& [snapshot, words] : sends_of(names_of(machine->datasets()))) facts.sends[name].push_back(words);
+    for (const auto& [snapshot, words] : sends_of(zfs::names_of(machine->datasets())))
+      facts.sends[name].push_back(words);
   }
   return facts;
 }

@@ -28,7 +28,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto kDeviceLimit = 60s;
-constexpr int kBusyWaitMs = 5000;
+constexpr int kHoldersWaitMs = 5000;
 
 /// True when a run or an undo that got further than this step has undefined the domain.
 bool is_gone(const virt::Connection& libvirt, const plan::DomainName& domain) {
@@ -146,7 +146,7 @@ void RealRunner::act(const plan::AwaitUnused& step) const {
     const auto holders = zfs::holders(step.volumes);
     if (holders.empty()) return;
     if (interrupted_ && interrupted_()) throw Interrupted();
-    if (tries >= kBusyWaitMs / 200) {
+    if (tries >= kHoldersWaitMs / 200) {
       throw Error(zfs::to_string(holders.front()), "end that program, or wait until it is done");
     }
     std::this_thread::sleep_for(200ms);

@@ -16,15 +16,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::vector<std::string> names_of(const std::vector<zfs::Dataset>& datasets) {
-  std::vector<std::string> names;
-  for (const auto& dataset : datasets) names.push_back(dataset.name);
-  return names;
-}
-
 plan::RollbackFacts facts_of(const Host& host, const plan::Machine& machine) {
   plan::RollbackFacts facts;
-  const auto names = names_of(machine.datasets());
+  const auto names = zfs::names_of(machine.datasets());
   facts.definitions = host.definitions(machine);
   facts.snapshots = host.snapshots(machine);
   for (const auto& snapshot : facts.snapshots) facts.taken.push_back(snapshot.short_name());
@@ -42,7 +36,7 @@ void add_host(plan::RollbackFacts& facts, const Host& host, const plan::Machine&
 
 /// What a rollback would lose that sets nothing aside.
 void add_losses(plan::RollbackFacts& facts, const plan::Machine& machine, const std::string& snapshot) {
-  const auto names = names_of(machine.datasets());
+  const auto names = zfs::names_of(machine.datasets());
   facts.bookmarks = zfs::list_bookmarks(names);
   zfs::sync(zfs::pool_of(names.front()));
   for (const auto& name : names) {
@@ -116,12 +110,12 @@ plan::RollbackFacts undo_facts(const Host& host, const plan::UndoRequest& reques
   const auto named = plan::named_kept(host.view(), machine->name, request.kept);
   const auto* kept = std::get_if<plan::Kept>(&named);
   if (kept == nullptr) return facts;
-  const auto there = names_of(kept->datasets());
+  const auto there = zfs::names_of(kept->datasets());
   auto all = there;
   all.push_back(kept->container.name);
   const auto snapshots = zfs::list_snapshots(all, false);
   facts.snapshots.insert(facts.snapshots.end(), snapshots.begin(), snapshots.end());
-  auto both = names_of(machine->datasets());
+  auto both = zfs::names_of(machine->datasets());
   both.insert(both.end(), there.begin(), there.end());
   facts.bookmarks = zfs::list_bookmarks(both);
   facts.kept_holders = holders_of(*kept);

@@ -12,15 +12,16 @@ namespace kld::virt {
 
 namespace {
 
-using Attributes = std::initializer_list<std::pair<const char*, std::string_view>>;
+using GivenAttributes = std::initializer_list<std::pair<const char*, std::string_view>>;
 
-pugi::xml_node add(pugi::xml_node parent, const char* name, Attributes attributes = {}) {
+pugi::xml_node add(pugi::xml_node parent, const char* name, GivenAttributes attributes = {}) {
   pugi::xml_node node = parent.append_child(name);
   for (const auto& [key, value] : attributes) set_attribute(node, key, value);
   return node;
 }
 
-pugi::xml_node add_text(pugi::xml_node parent, const char* name, std::string_view text, Attributes attributes = {}) {
+pugi::xml_node add_text(pugi::xml_node parent, const char* name, std::string_view text,
+                        GivenAttributes attributes = {}) {
   pugi::xml_node node = add(parent, name, attributes);
   set_text(node, text);
   return node;

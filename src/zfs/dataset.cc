@@ -43,6 +43,12 @@ std::string Snapshot::property(const std::string& name_of) const {
 }
 
 std::string dataset_of(const std::string& snapshot) { return snapshot.substr(0, snapshot.find('@')); }
+std::vector<std::string> names_of(const std::vector<Dataset>& datasets) {
+  std::vector<std::string> names;
+  for (const auto& dataset : datasets) names.push_back(dataset.name);
+  return names;
+}
+
 std::string Snapshot::dataset() const { return dataset_of(name); }
 std::string Snapshot::short_name() const {
   const auto at = name.find('@');

@@ -84,6 +84,7 @@ std::string pool_of(std::string_view dataset);
 std::string last_component(std::string_view dataset);
 /// "tank/web@a" -> "tank/web"; a dataset's own name as it is.
 std::string dataset_of(const std::string& snapshot);
+std::vector<std::string> names_of(const std::vector<Dataset>& datasets);
 /// "rpool/vms" of "rpool/vms/web"; empty for a pool's root.
 std::string parent_of(std::string_view dataset);
 bool is_below(std::string_view dataset, std::string_view ancestor);

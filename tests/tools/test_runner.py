@@ -50,6 +50,9 @@ class Runner(unittest.TestCase):
         (self.tree / "src/a.cc").write_text("int main() {}\n")
         (self.tree / "tests/fuzz/parser.cc").write_text("")
         (self.tree / ".clang-tidy").write_text("")
+        batches = self.tree / "build/sanitize/src/CMakeFiles/a.dir/Unity"
+        batches.mkdir(parents=True)
+        (batches / "unity_0_cxx.cxx").write_text(f'#include "{self.tree}/src/a.cc"\n')
         self.script("tools/setup", 'echo "setup $*" >>calls')
         self.script("tools/install", 'echo building >&2; echo /the/package.deb')
         self.script("lab/lab", 'echo "lab $*" >>calls')

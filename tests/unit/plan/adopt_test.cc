@@ -13,6 +13,7 @@ namespace {
 using test::fresh;
 using test::Host;
 using test::kOp;
+using test::plan_of;
 using test::steps_of;
 
 constexpr char kForeignNvram[] = "/var/lib/libvirt/qemu/nvram/web_VARS.fd";
@@ -49,11 +50,6 @@ struct Stranger {
   }
   Result plan() const { return plan_adopt(host.view, {name}, facts, fresh()); }
 };
-
-const Plan& plan_of(const Result& result) {
-  if (refused(result)) throw std::runtime_error(test::to_text(result));
-  return std::get<Plan>(result);
-}
 
 Refusal refusal_of(const Result& result) {
   return refused(result) ? std::get<Refusal>(result) : Refusal{"a plan", test::to_text(result), {}, {}};

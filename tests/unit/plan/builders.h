@@ -23,6 +23,8 @@ namespace kld::plan::test {
 inline constexpr char kRoot[] = "rpool/vms";
 inline constexpr char kOp[] = "0b000000-0000-4000-8000-000000000001";
 inline constexpr char kEarlierOp[] = "0b000000-0000-4000-8000-00000000000e";
+inline constexpr UnixTime kHour = 3600;
+inline constexpr UnixTime kDay = 24 * kHour;
 inline constexpr UnixTime kNow = 1775313300;  // 2026-04-04T14:35:00Z
 
 /// Ten digits at most, the same for the same text: guids that one can read in a golden file.
@@ -259,6 +261,11 @@ inline std::string definition(const Host& host, const std::string& name) {
   return definition(name, paths, machine.tpm.has_value());
 }
 
+/// The kind of a refusal.
+inline std::string kind_of(const Result& result) {
+  return refused(result) ? std::get<Refusal>(result).kind : std::string("a plan");
+}
+
 /// A plan or a refusal as text to review: warnings, then each step's sentence with its commands beneath; a line
 /// marks the commit point.
 inline std::string to_text(const Result& result) {
@@ -278,6 +285,12 @@ inline std::string to_text(const Result& result) {
     for (const auto& line : commands(plan.steps[index])) text += "    " + shell_line(line) + "\n";
   }
   return text;
+}
+
+/// Of what must not be refused.
+inline const Plan& plan_of(const Result& result) {
+  if (refused(result)) throw std::runtime_error(to_text(result));
+  return std::get<Plan>(result);
 }
 
 /// The plan's steps of one kind, in their order.

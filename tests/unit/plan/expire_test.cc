@@ -8,9 +8,8 @@
 namespace kld::plan {
 namespace {
 
+using test::kDay;
 using test::kNow;
-
-constexpr UnixTime kDay = 86400;
 
 /// Versions that are set aside; each of one zvol and its state.
 struct Aside {

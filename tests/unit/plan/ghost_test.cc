@@ -16,29 +16,26 @@ namespace {
 
 using test::fresh;
 using test::Host;
+using test::kind_of;
 using test::steps_of;
 
-constexpr char kClone[] = "clone-2026-04-04T12:00:00Z";
-
-std::string kind_of(const Result& result) {
-  return refused(result) ? std::get<Refusal>(result).kind : std::string("a plan");
-}
+constexpr char kCloneOfGolden[] = "clone-2026-04-04T12:00:00Z";
 
 /// golden with two disks, and web, cloned from it.
-struct Ghost {
+struct GoldenAside {
   Host host;
   DeleteRequest request{{"golden"}, false, false, true};
   DeleteFacts facts;
   GhostFacts more;
 
-  explicit Ghost(const test::MachineOptions& options = {.labels = {"data"}}) {
+  explicit GoldenAside(const test::MachineOptions& options = {.labels = {"data"}}) {
     host.machine("golden", options);
-    host.clone("golden", kClone, "web");
+    host.clone("golden", kCloneOfGolden, "web");
     look();
   }
   void look() {
     facts.origins = host.view.datasets;
-    facts.snapshots = host.snapshots("golden", kClone, 200, "clone", {"web"});
+    facts.snapshots = host.snapshots("golden", kCloneOfGolden, 200, "clone", {"web"});
     for (const auto& name : {"golden", "web"}) {
       const auto xml = test::definition(host, name);
       facts.definitions[name] = xml;
@@ -49,10 +46,10 @@ struct Ghost {
   std::string text() const { return test::to_text(result()); }
 };
 
-TEST(PlanGhost, OfOneThatOthersWereClonedFrom) { expect_golden("plan/ghost.txt", Ghost().text()); }
+TEST(PlanGhost, OfOneThatOthersWereClonedFrom) { expect_golden("plan/ghost.txt", GoldenAside().text()); }
 
 TEST(PlanGhost, OfTwoOneOfWhichRunsAndOneIsSaved) {
-  Ghost one({.state = virt::State::running, .tpm = false});
+  GoldenAside one({.state = virt::State::running, .tpm = false});
   one.request = {{"golden", "web"}, true, true, true, 86400};
   one.host.domain_of("golden").autostart = true;
   one.host.domain_of("web").has_managed_save = true;
@@ -69,8 +66,8 @@ TEST(PlanGhost, ExpiresAtOnceOrWhenItWasAskedFor) {
 }
 
 /// Kind of the refusal after `change`.
-std::string kind(const std::function<void(Ghost&)>& change) {
-  Ghost one;
+std::string kind(const std::function<void(GoldenAside&)>& change) {
+  GoldenAside one;
   change(one);
   return kind_of(one.result());
 }
@@ -111,7 +108,7 @@ TEST(PlanGhost, ClonesAndHoldsAreNoHindrance) {
 }
 
 TEST(PlanGhost, SaysUntilWhenItIsKept) {
-  Ghost one;
+  GoldenAside one;
   const auto said = [&] {
     std::string text;
     for (const auto& line : describe_ghosts(one.host.view, one.request, one.facts, test::kNow)) text += line + "\n";
@@ -127,7 +124,7 @@ TEST(PlanGhost, SaysUntilWhenItIsKept) {
 
 // What a plain deletion refuses, it offers to do so.
 TEST(PlanGhost, IsOfferedWhereClonesAreInTheWay) {
-  Ghost one;
+  GoldenAside one;
   const auto result = plan_delete(one.host.view, {{"golden"}}, one.facts, fresh());
   ASSERT_EQ(kind_of(result), "dependent-clones");
   EXPECT_NE(std::get<Refusal>(result).hint.find("--ghost"), std::string::npos);
@@ -142,7 +139,7 @@ struct Revival {
 
   Revival() {
     host.machine("golden", {.labels = {"data"}});
-    host.clone("golden", kClone, "web");
+    host.clone("golden", kCloneOfGolden, "web");
     facts.definition = test::definition(host, "golden");
     facts.others["web"] = test::definition(host, "web");
     facts.host.interfaces = {"br0"};

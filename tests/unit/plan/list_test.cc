@@ -13,7 +13,7 @@ namespace {
 
 using test::Host;
 
-constexpr char kClone[] = "clone-2026-04-04T14:35:00Z";
+constexpr char kListedClone[] = "clone-2026-04-04T14:35:00Z";
 
 std::vector<Row> rows_of(const Host& host, const ListRequest& request = {}) {
   auto listing = list_machines(host.view, request);
@@ -38,8 +38,8 @@ std::vector<std::string> names_of(const std::vector<Row>& rows) {
 Host crowd() {
   Host host;
   host.machine("golden", {.labels = {"data"}, .golden = true});
-  host.clone("golden", kClone, "web-1", {.state = virt::State::running}).clone("golden", kClone, "web-2");
-  host.clone("web-1", kClone, "web-1-test", {.state = virt::State::paused_no_space});
+  host.clone("golden", kListedClone, "web-1", {.state = virt::State::running}).clone("golden", kListedClone, "web-2");
+  host.clone("web-1", kListedClone, "web-1-test", {.state = virt::State::paused_no_space});
   host.machine("lost", {.defined = false});
   host.machine("vault");
   host.dataset("rpool/vms/vault").key_missing = true;
@@ -263,10 +263,10 @@ TEST(ListJson, HasEveryKeyInEveryObject) {
 
 TEST(ListJson, IsStable) {
   Host host;
-  host.machine("golden", {.golden = true}).clone("golden", kClone, "web", {.state = virt::State::running});
+  host.machine("golden", {.golden = true}).clone("golden", kListedClone, "web", {.state = virt::State::running});
   host.machine("lost", {.tpm = false, .defined = false});
   ListRequest request;
-  request.snapshots = {{"golden", {1, kClone, 1775313300, "offline"}}};
+  request.snapshots = {{"golden", {1, kListedClone, 1775313300, "offline"}}};
   expect_golden("plan/list.json", to_json(rows_of(host, request)).dump(2) + "\n");
 }
 

@@ -10,12 +10,11 @@ namespace kld::plan {
 namespace {
 
 using test::Host;
+using test::kDay;
+using test::kHour;
 using test::kNow;
 using testing::ElementsAre;
 using testing::IsEmpty;
-
-constexpr UnixTime kHour = 3600;
-constexpr UnixTime kDay = 24 * kHour;
 
 /// One snapshot every hour, oldest first, the newest so long before now.
 std::vector<MachineSnapshot> every_hour(const std::string& machine, int count, UnixTime newest) {

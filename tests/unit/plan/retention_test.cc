@@ -9,12 +9,11 @@
 namespace kld::plan {
 namespace {
 
+using test::kDay;
+using test::kHour;
 using test::kNow;  // 2026-04-04T14:35:00Z, a Saturday
 using testing::ElementsAre;
 using testing::HasSubstr;
-
-constexpr UnixTime kHour = 3600;
-constexpr UnixTime kDay = 24 * kHour;
 
 RetentionRule rule_of(const std::string& text) {
   const auto parsed = parse_retention(text);

@@ -41,10 +41,6 @@ struct Back {
   }
 };
 
-inline std::string kind_of(const Result& result) {
-  return refused(result) ? std::get<Refusal>(result).kind : std::string("a plan");
-}
-
 /// web after a rollback to @then: what was the present lies aside.
 struct Undo {
   Host host;

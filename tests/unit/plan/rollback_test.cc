@@ -18,7 +18,7 @@ using test::steps_of;
 using test::Undo;
 
 /// Kind of the refusal after `change`, with its evidence and hint in `words`.
-std::string kind(const std::function<void(Back&)>& change, std::string* words = nullptr) {
+std::string kind_with(const std::function<void(Back&)>& change, std::string* words = nullptr) {
   Back one;
   change(one);
   const auto result = one.result();
@@ -67,9 +67,9 @@ TEST(PlanRollback, ADiskThatTheSnapshotDoesNotKnowGoesAside) {
 
 TEST(PlanRollback, ADiskOfTheSnapshotThatIsGoneIsNamed) {
   std::string words;
-  EXPECT_EQ(kind([](auto& b) { b.drop_snapshot("rpool/vms/web-data@then"); }, &words), "disk-gone");
+  EXPECT_EQ(kind_with([](auto& b) { b.drop_snapshot("rpool/vms/web-data@then"); }, &words), "disk-gone");
   EXPECT_NE(words.find("vdb: rpool/vms/web-data has no snapshot '@then'"), std::string::npos) << words;
-  EXPECT_EQ(kind(
+  EXPECT_EQ(kind_with(
                 [](auto& b) {
                   b.facts.past_definition = test::definition(
                       "web",
@@ -81,9 +81,9 @@ TEST(PlanRollback, ADiskOfTheSnapshotThatIsGoneIsNamed) {
 }
 
 TEST(PlanRollback, WhatIsNotWholeIsRefusedUnlessTheDisksAreEnough) {
-  EXPECT_EQ(kind([](auto& b) { b.facts.past_definition.clear(); }), "not-whole");
-  EXPECT_EQ(kind([](auto& b) { b.drop_snapshot("rpool/vms/.state/web/tpm@then"); }), "not-whole");
-  EXPECT_EQ(kind([](auto& b) {
+  EXPECT_EQ(kind_with([](auto& b) { b.facts.past_definition.clear(); }), "not-whole");
+  EXPECT_EQ(kind_with([](auto& b) { b.drop_snapshot("rpool/vms/.state/web/tpm@then"); }), "not-whole");
+  EXPECT_EQ(kind_with([](auto& b) {
               b.drop_snapshot("rpool/vms/.state/web/tpm@then");
               b.request.only_disks = true;
             }),
@@ -92,11 +92,12 @@ TEST(PlanRollback, WhatIsNotWholeIsRefusedUnlessTheDisksAreEnough) {
 
 TEST(PlanRollback, ADefinitionThatCouldNotStartHereIsRefused) {
   std::string words;
-  EXPECT_EQ(kind([](auto& b) { b.facts.host.interfaces.clear(); }, &words), "not-startable");
+  EXPECT_EQ(kind_with([](auto& b) { b.facts.host.interfaces.clear(); }, &words), "not-startable");
   EXPECT_NE(words.find("this host has no bridge 'br0'"), std::string::npos);
-  EXPECT_EQ(kind([](auto& b) { b.facts.host.missing_files = {"/isos/debian.iso"}; }, &words), "not-startable");
+  EXPECT_EQ(kind_with([](auto& b) { b.facts.host.missing_files = {"/isos/debian.iso"}; }, &words), "not-startable");
   EXPECT_NE(words.find("/isos/debian.iso is not there"), std::string::npos);
-  EXPECT_EQ(kind([](auto& b) { b.facts.host.unsupported = {"no machine type 'pc-q35-99'"}; }, &words), "not-startable");
+  EXPECT_EQ(kind_with([](auto& b) { b.facts.host.unsupported = {"no machine type 'pc-q35-99'"}; }, &words),
+            "not-startable");
   EXPECT_NE(words.find("pc-q35-99"), std::string::npos);
 }
 
@@ -105,31 +106,31 @@ TEST(PlanRollback, ASendOfWhatMovesIsRefusedAndOneOfWhatStaysIsNot) {
   const auto sends = [](const std::string& snapshot) {
     return [=](Back& b) { b.facts.sends = {{snapshot, "zfs send of it (pid 7)"}}; };
   };
-  EXPECT_EQ(kind(sends("rpool/vms/web@then"), &words), "sending");
+  EXPECT_EQ(kind_with(sends("rpool/vms/web@then"), &words), "sending");
   EXPECT_NE(words.find("pid 7"), std::string::npos);
-  EXPECT_EQ(kind(sends("rpool/vms/.state/web@old")), "sending");
-  EXPECT_EQ(kind(sends("rpool/vms/web@later")), "a plan");
+  EXPECT_EQ(kind_with(sends("rpool/vms/.state/web@old")), "sending");
+  EXPECT_EQ(kind_with(sends("rpool/vms/web@later")), "a plan");
 }
 
 TEST(PlanRollback, WhatHoldsTheMachineIsRefused) {
-  EXPECT_EQ(kind([](auto& b) { b.facts.holders = {"dd (pid 7) has rpool/vms/web open"}; }), "in-use");
-  EXPECT_EQ(kind([](auto& b) { b.host.domain_of("web").has_managed_save = true; }), "managed-save");
-  EXPECT_EQ(kind([](auto& b) { b.facts.block_jobs = {"vda: commit"}; }), "block-job");
-  EXPECT_EQ(kind([](auto& b) { b.host.domain_of("mail").block_paths.push_back("/dev/zvol/rpool/vms/web"); }),
+  EXPECT_EQ(kind_with([](auto& b) { b.facts.holders = {"dd (pid 7) has rpool/vms/web open"}; }), "in-use");
+  EXPECT_EQ(kind_with([](auto& b) { b.host.domain_of("web").has_managed_save = true; }), "managed-save");
+  EXPECT_EQ(kind_with([](auto& b) { b.facts.block_jobs = {"vda: commit"}; }), "block-job");
+  EXPECT_EQ(kind_with([](auto& b) { b.host.domain_of("mail").block_paths.push_back("/dev/zvol/rpool/vms/web"); }),
             "shared-disk");
-  EXPECT_EQ(kind([](auto& b) { b.host.add(test::filesystem("rpool/vms/.state/web/notes")); }), "foreign-dataset");
-  EXPECT_EQ(kind([](auto& b) { b.host.view.domains.clear(); }), "no-domain");
-  EXPECT_EQ(kind([](auto& b) { b.request.machine = "wev"; }), "no-such-machine");
-  EXPECT_EQ(kind([](auto& b) { b.request.snapshot = "thn"; }), "no-such-snapshot");
-  EXPECT_EQ(kind([](auto& b) { b.host.dataset("rpool/vms/.state/web").mounted = false; }), "not-mounted");
-  EXPECT_EQ(kind([](auto& b) { b.host.dataset("rpool/vms/web").refreservation = 900 * GiB; }), "no-room")
+  EXPECT_EQ(kind_with([](auto& b) { b.host.add(test::filesystem("rpool/vms/.state/web/notes")); }), "foreign-dataset");
+  EXPECT_EQ(kind_with([](auto& b) { b.host.view.domains.clear(); }), "no-domain");
+  EXPECT_EQ(kind_with([](auto& b) { b.request.machine = "wev"; }), "no-such-machine");
+  EXPECT_EQ(kind_with([](auto& b) { b.request.snapshot = "thn"; }), "no-such-snapshot");
+  EXPECT_EQ(kind_with([](auto& b) { b.host.dataset("rpool/vms/.state/web").mounted = false; }), "not-mounted");
+  EXPECT_EQ(kind_with([](auto& b) { b.host.dataset("rpool/vms/web").refreservation = 900 * GiB; }), "no-room")
       << "its past version reserves as much";
 }
 
 // ZFS fills a reservation up again that a snapshot has taken from.
 TEST(PlanRollback, WhatThickVolumesReserveMustBeThere) {
   const auto with = [](std::uint64_t refreservation, std::uint64_t written, const char* reservation) {
-    return kind([&](auto& b) {
+    return kind_with([&](auto& b) {
       auto& disk = b.host.dataset("rpool/vms/web");
       disk.refreservation = refreservation;
       disk.written = written;
@@ -145,7 +146,7 @@ TEST(PlanRollback, WhatThickVolumesReserveMustBeThere) {
 TEST(PlanRollback, WhatHasAnotherKeyThanTheRootIsRefused) {
   std::string words;
   const auto with = [&](const std::string& dataset, const std::string& key) {
-    return kind([&](auto& b) { b.host.dataset(dataset).encryption_root = key; }, &words);
+    return kind_with([&](auto& b) { b.host.dataset(dataset).encryption_root = key; }, &words);
   };
   EXPECT_EQ(with("rpool/vms/web", "rpool/vms/web"), "own-key");
   EXPECT_NE(words.find("rpool/vms/web has a key of its own"), std::string::npos) << words;

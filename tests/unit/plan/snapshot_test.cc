@@ -11,17 +11,12 @@ namespace {
 
 using test::fresh;
 using test::Host;
+using test::kind_of;
 using test::kNow;
 using test::kOp;
+using test::plan_of;
 
 const Definitions kSaved = {"<domain/>", true, "<domain/>"};
-
-const Plan& plan_of(const Result& result) {
-  if (const auto* refusal = std::get_if<Refusal>(&result)) throw std::runtime_error("refused: " + refusal->message);
-  return std::get<Plan>(result);
-}
-
-std::string kind_of(const Result& result) { return refused(result) ? std::get<Refusal>(result).kind : "a plan"; }
 
 TEST(SnapshotNames, AreTheTimeKindFirst) {
   EXPECT_EQ(fresh_snapshot_name("", kNow, {}), "2026-04-04T14:35:00Z");

@@ -15,8 +15,8 @@ namespace {
 using test::kOp;
 
 const zfs::Properties kOwn = {{zfs::property::machine, "web"}, {zfs::property::op, kOp}};
-const std::vector<File> kFiles = {{"/s/web/domain.xml", "<domain/>\n", false, ""},
-                                  {"/s/web/other", "new \"quoted\" ä\n", true, "old"}};
+const std::vector<File> kWrittenFiles = {{"/s/web/domain.xml", "<domain/>\n", false, ""},
+                                         {"/s/web/other", "new \"quoted\" ä\n", true, "old"}};
 const std::vector<DomainDefinition> kDomains = {{"web", "u-web", "<domain>web</domain>"},
                                                 {"mail", "u-mail", "<domain/>"}};
 
@@ -34,7 +34,7 @@ std::vector<Step> one_of_each() {
       UnmountFilesystems{{{"rpool/vms/.state/web/tpm", "/t/u"}, {"rpool/vms/.state/web", "/s/web"}}},
       AwaitDevices{{"rpool/vms/web", "rpool/vms/web-data"}},
       AwaitUnused{{"rpool/vms/web"}},
-      WriteFiles{kFiles},
+      WriteFiles{kWrittenFiles},
       WriteSeeds{{{"/s/web/seed.iso", {{"meta-data", "instance-id: 1\n"}, {"user-data", "#cloud-config\n"}}}}},
       WriteImage{"/images/debian 12.qcow2", "qcow2", "rpool/vms/web", 2 * GiB},
       CopyFiles{"/n/web_VARS.fd", "/s/web/uefi_VARS.fd"},
@@ -58,7 +58,7 @@ std::vector<Step> one_of_each() {
                  {"rpool/vms/web#base"}},
       RollbackDatasets{{{"rpool/vms/web", "rpool/vms/web@s", 45}}, {"rpool/vms/web#base"}},
       DestroyOwn{{"rpool/vms/web"}, {"rpool/vms/golden@s"}, kOp},
-      RestoreFiles{kFiles},
+      RestoreFiles{kWrittenFiles},
   };
 }
 
@@ -167,7 +167,7 @@ TEST(Step, WhatIsMadeIsUnmadeByItsOperation) {
   EXPECT_EQ(inverse(CloneDatasets{}), std::nullopt);
   EXPECT_EQ(inverse(TakeSnapshots{{"a/b@s"}, kOwn}), Step(DestroyOwn{{}, {"a/b@s"}, kOp}));
   EXPECT_EQ(inverse(CopyDataset{"a/g@s", "a/b", kOwn}), Step(DestroyOwn{{"a/b"}, {}, kOp}));
-  EXPECT_EQ(inverse(WriteFiles{kFiles}), Step(RestoreFiles{kFiles}));
+  EXPECT_EQ(inverse(WriteFiles{kWrittenFiles}), Step(RestoreFiles{kWrittenFiles}));
   EXPECT_EQ(inverse(AwaitUnused{{"a/b"}}), Step(AwaitDevices{{"a/b"}}));
 }
 

@@ -10,12 +10,6 @@ namespace {
 
 using test::Host;
 
-std::vector<std::string> names_of(const std::vector<zfs::Dataset>& datasets) {
-  std::vector<std::string> names;
-  for (const auto& dataset : datasets) names.push_back(dataset.name);
-  return names;
-}
-
 TEST(View, PathsAreTheLayouts) {
   EXPECT_EQ(disk_dataset("rpool/vms", "web", "root"), "rpool/vms/web");
   EXPECT_EQ(disk_dataset("rpool/vms", "web", "data"), "rpool/vms/web-data");
