@@ -13,12 +13,14 @@
 #include "base/name.h"
 #include "base/process.h"
 #include "base/terminal.h"
+#include "plan/limits.h"
 #include "run/interrupt.h"
 #include "run/journal.h"
 #include "run/open_entry.h"
 #include "run/real_runner.h"
 #include "run/recover.h"
 #include "run/recovery_runner.h"
+#include "zfs/change.h"
 
 namespace kld::cli {
 namespace {
@@ -186,6 +188,7 @@ void Context::dispose(const std::map<std::string, run::Lock>& locks, const run::
   auto looking = std::make_unique<Interruptible>(run::interrupted);
   const run::Host host = run::Host::look(where, uri(), wanted);
   const Proposal proposal = propose(host);
+  if (!plan::refused(proposal.result)) require_writable(host);
   looking.reset();
   if (const auto* refusal = std::get_if<Refusal>(&proposal.result)) {
     if (refusal->kind == "usage") throw UsageError(refusal->message, refusal->hint);
@@ -203,6 +206,12 @@ void Context::dispose(const std::map<std::string, run::Lock>& locks, const run::
   remember(where, host);
   const auto frozen = carry_out(plan, host, held.descriptors());
   report(plan, host, proposal, frozen);
+}
+
+// Behind the planner, whose refusals say more. Beyond here a step would fail: behind the point of no return, too.
+void Context::require_writable(const run::Host& host) {
+  const auto& root = host.view().root;
+  if (!zfs::is_writable(root)) throw Refused(plan::pool_readonly(zfs::pool_of(root)));
 }
 
 void Context::remember(const run::Root& root, const run::Host& host) {

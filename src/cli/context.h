@@ -93,6 +93,8 @@ class Context {
   std::vector<run::Frozen> carry_out(plan::Plan plan, const run::Host& host, const std::vector<int>& locks = {});
   /// What --dry-run says of a plan.
   void show(const plan::Plan& plan) const;
+  /// Throws Refused when the pool is imported read-only.
+  static void require_writable(const run::Host& host);
   /// Writes the root down that was found by looking.
   static void remember(const run::Root& root, const run::Host& host);
 

@@ -21,12 +21,6 @@ using namespace std::chrono_literals;
 constexpr auto kPatience = 5s;
 constexpr char kName[] = "kvm-snapshot";
 
-double share_of_pool(const std::string& dataset) {
-  const auto pool = zfs::find_pool(zfs::pool_of(dataset));
-  if (!pool || pool->size == 0) return 0;
-  return static_cast<double>(pool->allocated) / static_cast<double>(pool->size);
-}
-
 }  // namespace
 
 std::string in_words(const Refusal& refusal) {
@@ -44,7 +38,7 @@ AutoLook look_at_all(const cli::Context& context, const SnapshotFlags& flags) {
   if (const auto* refusal = std::get_if<Refusal>(&found)) throw Refused(*refusal);
   auto machines = std::get<std::vector<plan::AutoMachine>>(std::move(found));
   auto snapshots = run::snapshots_of(machines);
-  const auto share = share_of_pool(view.root);
+  const auto share = run::share_of_pool(view.root);
   return {std::move(host), std::move(view), std::move(machines), std::move(snapshots), run::fresh().now, share};
 }
 
@@ -55,6 +49,7 @@ void SnapshotRun::run() {
   if (has_no_root() || !is_the_only_run()) return;
   if (context_.common.dry_run && context_.common.json) context_.begin_array();
   lock_and_look();
+  cli::Context::require_writable(look_->host);
   guard_pool();
   warn_of_sanoid();
   if (!context_.common.dry_run) cli::Context::remember(context_.root(), look_->host);

@@ -11,11 +11,15 @@
 
 namespace kld::plan {
 
+Refusal pool_readonly(const std::string& pool) {
+  return {"pool-readonly",
+          fmt::format("pool '{}' is imported read-only", pool),
+          {},
+          fmt::format("import it writable: zpool export {0} && zpool import {0}", pool)};
+}
+
 std::optional<Refusal> pool_limit(const zfs::Pool& pool, std::uint64_t more, bool over_limit) {
-  if (pool.readonly) {
-    return Refusal{
-        "pool-readonly", fmt::format("pool '{}' is imported read-only", pool.name), {}, "import it writable"};
-  }
+  if (pool.readonly) return pool_readonly(pool.name);
   const double limit = kPoolLimit * static_cast<double>(pool.size);
   if (over_limit || static_cast<double>(pool.allocated) + static_cast<double>(more) <= limit) return std::nullopt;
   const double percent =

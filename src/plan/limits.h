@@ -12,6 +12,8 @@ namespace kld::plan {
 /// Above this share of a pool ZFS slows down and may not be able to free space again.
 inline constexpr double kPoolLimit = 0.80;
 
+/// Of a pool that is imported so.
+Refusal pool_readonly(const std::string& pool);
 /// Refuses to bring the pool above the limit with `more` bytes; nullopt when it stays below or `over_limit`.
 std::optional<Refusal> pool_limit(const zfs::Pool& pool, std::uint64_t more, bool over_limit);
 

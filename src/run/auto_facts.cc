@@ -159,4 +159,10 @@ std::uint64_t space_of(const std::vector<plan::SnapshotRange>& ranges) {
   return sum;
 }
 
+double share_of_pool(const std::string& dataset) {
+  const auto pool = zfs::find_pool(zfs::pool_of(dataset));
+  if (!pool || pool->size == 0) return 0;
+  return static_cast<double>(pool->allocated) / static_cast<double>(pool->size);
+}
+
 }  // namespace kld::run

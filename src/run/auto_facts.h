@@ -38,4 +38,7 @@ std::vector<std::string> likely_machines();
 /// Bytes that would be free without these snapshots, about: what machines share with their clones is not looked at.
 std::uint64_t space_of(const std::vector<plan::SnapshotRange>& ranges);
 
+/// How much of the dataset's pool is allocated, 0 to 1.
+double share_of_pool(const std::string& dataset);
+
 }  // namespace kld::run

@@ -283,7 +283,7 @@ std::chrono::seconds RealRunner::asked_still(const plan::StartDomain& step) cons
 void RealRunner::act(const plan::StartDomain& step) const {
   // Whoever was killed when it had pressed the power button waits for nothing any more.
   if (const auto left = asked_still(step); left.count() > 0 && !is_gone(libvirt(), step.domain)) {
-    libvirt().went_off(step.domain.uuid, left, interrupted);
+    libvirt().await_off(step.domain.uuid, left, interrupted);
   }
   // Also for a run that is repeated.
   const auto known = libvirt().find(step.domain.name);

@@ -110,9 +110,9 @@ class Connection {
   /// guest cannot react and is destroyed at once. False when it was off. Throws Interrupted instead of destroying when
   /// `interrupted` says so.
   bool stop(const std::string& uuid, std::chrono::seconds graceful, const std::function<bool()>& interrupted) const;
-  /// Waits for a guest whose power button was pressed. True once it is off or gone, false at the limit. Throws
+  /// Waits for a guest whose power button was pressed until it is off or gone, no longer than `limit`. Throws
   /// Interrupted when `interrupted` says so.
-  bool went_off(const std::string& uuid, std::chrono::seconds limit, const std::function<bool()>& interrupted) const;
+  void await_off(const std::string& uuid, std::chrono::seconds limit, const std::function<bool()>& interrupted) const;
   /// Why the guest cannot be frozen: its agent does not answer within the limit, or somebody has frozen it already.
   /// nullopt: it can.
   std::optional<std::string> freeze_problem(const std::string& uuid, std::chrono::seconds limit) const;

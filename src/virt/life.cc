@@ -94,10 +94,10 @@ bool Connection::stop(const std::string& uuid, std::chrono::seconds graceful,
   return true;
 }
 
-bool Connection::went_off(const std::string& uuid, std::chrono::seconds limit,
-                          const std::function<bool()>& interrupted) const {
-  const Domain domain = look_up(impl_->get(), uuid);
-  return !domain || wait_until_off(domain.get(), Clock::now() + limit, interrupted);
+void Connection::await_off(const std::string& uuid, std::chrono::seconds limit,
+                           const std::function<bool()>& interrupted) const {
+  if (const Domain domain = look_up(impl_->get(), uuid))
+    wait_until_off(domain.get(), Clock::now() + limit, interrupted);
 }
 
 void Connection::set_autostart(const std::string& uuid, bool autostart) const {

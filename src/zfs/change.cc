@@ -243,6 +243,19 @@ bool exists(const std::string& name) {
   return false;
 }
 
+bool is_writable(const std::string& dataset) {
+  open_library();
+  const Nvlist wanted = make_nvlist();
+  const auto source = dataset + "@kld-is-it-writable";
+  if (nvlist_add_string(wanted.get(), (dataset + "#kld-is-it-writable").c_str(), source.c_str()) != 0) {
+    throw std::bad_alloc();
+  }
+  nvlist_t* errors = nullptr;
+  const int problem = lzc_bookmark(wanted.get(), &errors);
+  const Nvlist ignored(errors);
+  return problem != EROFS;
+}
+
 void sync(const std::string& pool) {
   open_library();
   const Nvlist arguments = make_nvlist();
@@ -251,6 +264,7 @@ void sync(const std::string& pool) {
   nvlist_t* out = nullptr;
   const int problem = lzc_sync(pool.c_str(), arguments.get(), &out);
   const Nvlist ignored(out);
+  if (problem == EROFS) return;  // nothing waits to be written
   check(problem, fmt::format("sync pool '{}'", pool));
 }
 

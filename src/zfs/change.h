@@ -58,6 +58,8 @@ void rollback(const std::string& dataset, const std::string& snapshot);
 /// One call. Bookmarks that are gone already count as destroyed.
 void destroy_bookmarks_if_present(const std::vector<std::string>& names);
 bool exists(const std::string& name);
+/// False when the pool of this dataset is imported read-only. Asks for a bookmark of what there is none of.
+bool is_writable(const std::string& dataset);
 /// Waits until everything written so far is on disk and accounted for.
 void sync(const std::string& pool);
 /// Bytes written to the datasets, together, since they were snapshotted by this name (the part behind '@'), whatever

@@ -210,6 +210,21 @@ class Documentation(unittest.TestCase):
         self.assertEqual(done.stdout, "")
 
 
+class Faults(unittest.TestCase):
+    def test_the_table_has_each_command_with_each_fault(self):
+        rows = {tuple(cell.strip() for cell in line.split("|")[1:3])
+                for line in (ROOT / "bench/FAULTS.md").read_text().splitlines() if line.startswith("|")}
+        commands = ["create", "clone", "snap", "snap-delete", "rollback", "undo", "delete", "ghost", "adopt", "prune"]
+        faults = ["ZFS call fails", "kill -9", "SIGINT", "SIGTERM", "SIGHUP", "power cut", "libvirtd stopped", "pool full",
+                  "datasets read-only", "disk held open"]
+        for command in commands:
+            for fault in faults:
+                # The host would start what it starts by itself before anything is recovered: a row of its own.
+                where = "delete of what the host does not start" if (command, fault) == ("delete", "power cut") else command
+                with self.subTest(command=command, fault=fault):
+                    self.assertIn((where, fault), rows)
+
+
 class Units(unittest.TestCase):
     def test_systemd_understands_the_service(self):
         unit = (ROOT / "packaging/systemd/kld-recover.service").read_text()

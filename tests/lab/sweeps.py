@@ -95,7 +95,7 @@ def test_a_zfs_call_fails(host, request, command):
 def test_something_breaks_meanwhile(host, request, command):
     """Behind all that it looked at, before the step of each record: what it says is true, and recovery mends the rest."""
     trial = trial_of(host, command)
-    for trouble in sample(request, f"trouble {command.name}", TROUBLES):
+    for trouble in TROUBLES:
         for record in sample(request, f"{trouble.name} {command.name}", trial.records[1:]):
             break_at(host, trial, record, trouble)
 
