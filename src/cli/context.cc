@@ -272,6 +272,10 @@ void Context::tell(const std::vector<run::Frozen>& frozen) {
                        one.frozen));
       continue;
     }
+    if (one.fell_back) {
+      warn(fmt::format("machine '{}' is not frozen: {}", one.machine, one.problem));
+      continue;
+    }
     warn(fmt::format("the snapshot of machine '{}' is crash-consistent, no more: {}", one.machine, one.problem));
     outcome = Exit::failed;
   }

@@ -99,7 +99,11 @@ std::vector<std::string> expire_kept(cli::Context& context) {
   const auto host = context.look(wanted_look());
   bool any_removed = false;
   try {
-    for (auto& one : plan::expired(host.view(), run::expire_facts(host), now())) {
+    auto all = plan::expired(host.view(), run::expire_facts(host), now());
+    if (std::any_of(all.begin(), all.end(), [](const auto& one) { return one.goes; })) {
+      cli::Context::require_writable(host);
+    }
+    for (auto& one : all) {
       if (run::interrupted()) throw Interrupted();
       if (!one.goes || context.common.dry_run) {
         tell(context, one, one.goes ? "would be removed" : "stays");

@@ -15,7 +15,7 @@ Refusal pool_readonly(const std::string& pool) {
   return {"pool-readonly",
           fmt::format("pool '{}' is imported read-only", pool),
           {},
-          fmt::format("import it writable: zpool export {0} && zpool import {0}", pool)};
+          fmt::format("unless that is on purpose, import it writable: zpool export {0} && zpool import {0}", pool)};
 }
 
 std::optional<Refusal> pool_limit(const zfs::Pool& pool, std::uint64_t more, bool over_limit) {

@@ -49,7 +49,7 @@ void RealRunner::act(const plan::CloneDatasets& step) const {
 void RealRunner::act(const plan::TakeSnapshots& step) {
   if (!recovering_ && step.freezes.empty()) return zfs::snapshot(step.names, step.properties);
   if (!recovering_) {
-    frozen_ = snapshot_frozen(libvirt(), step);
+    frozen_ = snapshot_frozen(libvirt(), step, warn_);
     return;
   }
   // A snapshot of now would not be the one that was asked for: it was taken then, or it is not taken.

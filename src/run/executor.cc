@@ -56,7 +56,11 @@ bool undo_all(const plan::Plan& plan, std::size_t last, Runner& runner, Record& 
     // Recovery will undo what has not reached the commit point, and finish the rest: so must we, then.
     if (last >= plan.commit) return false;
   }
-  if (!undo(plan.steps, last, runner, watch, {{}, [&](std::size_t step) { record.undone(step); }})) return false;
+  try {
+    if (!undo(plan.steps, last, runner, watch, {{}, [&](std::size_t step) { record.undone(step); }})) return false;
+  } catch (const Interrupted&) {
+    return false;
+  }
   return closed(record);
 }
 
@@ -109,6 +113,8 @@ bool undo(const std::vector<plan::Step>& steps, std::size_t last, Runner& runner
       attempt([&] { runner.run(*inverse); });
       // Behind one that failed, others may have had nothing to do yet.
       if (clean) tell(notes.note, i);
+    } catch (const Interrupted&) {
+      throw;
     } catch (const Error& error) {
       clean = false;
       tell(watch.undo_failed, error);

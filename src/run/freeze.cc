@@ -52,6 +52,7 @@ class Watchdog {
   Watchdog& operator=(const Watchdog&) = delete;
   ~Watchdog() = default;
 
+  const std::string& unit() const { return unit_; }
   void disarm() const noexcept {
     try {
       run_process({"systemctl", "stop", unit_ + ".service"});
@@ -71,6 +72,7 @@ struct Guest {
   std::unique_ptr<Watchdog> watchdog = nullptr;
   bool was_asked = false;  ///< it is frozen, or may be later
   bool is_frozen = false;
+  bool may_be_frozen = false;  ///< once all is over
   Clock::time_point since = {};
 };
 
@@ -96,6 +98,7 @@ void thaw(Guest& guest, const virt::Connection& libvirt) {
       problem = error.message();
     }
   }
+  guest.result.fell_back = false;
   guest.result.problem = fmt::format("it could not be thawed yet ({}); a unit of systemd goes on trying", problem);
 }
 
@@ -110,8 +113,11 @@ std::optional<bool> ask(const Guest& guest, const std::string& uri) {
 
 /// Throws unless it may go without.
 void give_up(Guest& guest, const Error& error) {
-  guest.result.problem = fmt::format("it could not be frozen: {}", error.message());
-  if (!guest.freeze->required) return;
+  if (!guest.freeze->required) {
+    guest.result.problem = error.message();
+    guest.result.fell_back = true;
+    return;
+  }
   throw Error(fmt::format("machine '{}' could not be frozen: {}", guest.freeze->domain.name, error.message()),
               "--freeze=try takes the snapshot all the same");
 }
@@ -123,6 +129,8 @@ void prepare(Guest& guest, const virt::Connection& libvirt) {
     // What somebody else has frozen since the plan was made is theirs to thaw.
     if (const auto problem = libvirt.freeze_problem(guest.freeze->domain.uuid, limit)) throw Error(*problem);
     guest.watchdog = std::make_unique<Watchdog>(*guest.freeze, libvirt.uri());
+  } catch (const Interrupted&) {
+    throw;
   } catch (const Error& error) {
     give_up(guest, error);
   }
@@ -147,6 +155,10 @@ void freeze(Guest& guest, const virt::Connection& libvirt) {
   }
 }
 
+std::string goes_on(const Guest& guest) {
+  return fmt::format("{}.service thaws it until it says that it is thawed", guest.watchdog->unit());
+}
+
 /// Thaws those that are frozen, and lets their watchdogs go once they say so. One that was not frozen, as far as we
 /// know, may be later: its watchdog stays until it says that it is not.
 void thaw_all(std::vector<Guest>& guests, const virt::Connection& libvirt) {
@@ -160,7 +172,26 @@ void thaw_all(std::vector<Guest>& guests, const virt::Connection& libvirt) {
       thaw(guest, libvirt);
       frozen = ask(guest, libvirt.uri());
     }
-    if (frozen == false) guest.watchdog->disarm();
+    if (frozen == false) {
+      guest.watchdog->disarm();
+      guest.may_be_frozen = false;
+    } else {
+      guest.may_be_frozen = true;
+      auto& problem = guest.result.problem;
+      if (guest.result.fell_back) {
+        problem += fmt::format("; it may still freeze, {}", goes_on(guest));
+      } else if (problem.empty()) {
+        problem = fmt::format("it does not say that it is thawed; {}", goes_on(guest));
+      }
+    }
+  }
+}
+
+/// Of a snapshot that did not come about, or whose guests were not all frozen.
+void warn_of_frozen(const std::vector<Guest>& guests, const std::function<void(const std::string&)>& warn) {
+  for (const auto& guest : guests) {
+    if (!guest.may_be_frozen || !warn) continue;
+    warn(fmt::format("machine '{}' may be frozen, or freeze later: {}", guest.freeze->domain.name, goes_on(guest)));
   }
 }
 
@@ -170,17 +201,25 @@ void lower_label(const plan::TakeSnapshots& step) {
   for (const auto& name : step.names) zfs::set_properties(name, {{zfs::property::consistency, "crash"}});
 }
 
-std::vector<Frozen> snapshot_frozen(const virt::Connection& libvirt, const plan::TakeSnapshots& step) {
+std::vector<Frozen> snapshot_frozen(const virt::Connection& libvirt, const plan::TakeSnapshots& step,
+                                    const std::function<void(const std::string&)>& warn) {
   // What is dirty goes to disk before, not while they wait.
   zfs::sync(zfs::pool_of(step.names.front()));
   std::vector<Guest> guests;
+  bool known = false;  // that it is no more than crash-consistent
   for (const auto& one : step.freezes) guests.push_back({&one, {one.domain.name, 0, 0, 0, {}}});
   try {
     for (auto& guest : guests) prepare(guest, libvirt);
     for (auto& guest : guests) freeze(guest, libvirt);
-    zfs::snapshot(step.names, step.properties);
+    // Where it is known before, it never says more than it is.
+    auto properties = step.properties;
+    const auto fails = [](const Guest& guest) { return !guest.result.problem.empty(); };
+    known = std::any_of(guests.begin(), guests.end(), fails);
+    if (known) properties[zfs::property::consistency] = "crash";
+    zfs::snapshot(step.names, properties);
   } catch (...) {
     thaw_all(guests, libvirt);
+    warn_of_frozen(guests, warn);
     throw;
   }
   thaw_all(guests, libvirt);
@@ -192,7 +231,7 @@ std::vector<Frozen> snapshot_frozen(const virt::Connection& libvirt, const plan:
     application = application && result.problem.empty();
     results.push_back(std::move(result));
   }
-  if (!application) lower_label(step);
+  if (!application && !known) lower_label(step);
   return results;
 }
 

@@ -19,11 +19,15 @@ struct Frozen {
   int thawed = 0;       ///< that it thawed
   double seconds = 0;   ///< from the freeze to the thaw
   std::string problem;  ///< why the snapshot is no more than crash-consistent; empty: it is more
+  /// It was not frozen, which whoever asked had allowed for.
+  bool fell_back = false;
 };
 
 /// Freezes, takes the snapshots, thaws. Whatever fails in between, and if we are killed, the guests are thawed: by us,
-/// or by a transient systemd unit that repeats it. Throws Error when there is no snapshot.
-std::vector<Frozen> snapshot_frozen(const virt::Connection& libvirt, const plan::TakeSnapshots& step);
+/// or by a transient systemd unit that repeats it. Throws Error when there is no snapshot; `warn` is then told of
+/// guests that may be frozen still.
+std::vector<Frozen> snapshot_frozen(const virt::Connection& libvirt, const plan::TakeSnapshots& step,
+                                    const std::function<void(const std::string&)>& warn);
 
 /// Says of snapshots that they are no more than crash-consistent.
 void lower_label(const plan::TakeSnapshots& step);

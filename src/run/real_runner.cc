@@ -293,7 +293,17 @@ void RealRunner::act(const plan::StartDomain& step) const {
 
 void RealRunner::act(const plan::StopDomain& step) const {
   if (is_gone(libvirt(), step.domain)) return;
-  libvirt().stop(step.domain.uuid, std::chrono::seconds(step.graceful_seconds), interrupted_);
+  const auto say = [&](const std::string& what) {
+    if (warn_) warn_(fmt::format("machine '{}' was asked to shut down {}", step.domain.name, what));
+  };
+  try {
+    libvirt().stop(step.domain.uuid, std::chrono::seconds(step.graceful_seconds), interrupted_, [&] {
+      say(fmt::format("and cannot be asked not to: waiting until it is off, {} s at most", step.graceful_seconds));
+    });
+  } catch (const Interrupted&) {
+    say("and still runs: should it go off, start it again");
+    throw;
+  }
 }
 
 void RealRunner::act(const plan::DiscardSaved& step) const {

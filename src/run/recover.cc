@@ -101,6 +101,8 @@ Recovered recover_one(OpenEntry& entry, Runner& runner, const Watch& watch) {
       return fail("something could not be undone");
     }
     entry.remove();
+  } catch (const Interrupted&) {
+    throw;
   } catch (const Error& error) {
     return fail(error.message());
   }
@@ -135,6 +137,11 @@ std::vector<Recovered> recover(
       // Without its pool everything would look undone, and come back half made with the next import.
       if (!entry->plan.root.empty() && !zfs::exists(entry->plan.root)) {
         throw Error(fmt::format("'{}' is not there: import its pool first", entry->plan.root));
+      }
+      // A start would fail there, and be taken for a reason to take all back.
+      if (!entry->plan.root.empty() && !zfs::is_writable(entry->plan.root)) {
+        throw Error(fmt::format("pool '{}' is imported read-only: it waits until it is imported writable",
+                                zfs::pool_of(entry->plan.root)));
       }
       results.push_back(recover_one(*entry, runner(*entry, shared), watch));
     } catch (const Interrupted&) {

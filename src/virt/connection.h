@@ -108,8 +108,9 @@ class Connection {
   bool start(const std::string& uuid) const;
   /// Presses the guest's power button, waits up to `graceful`, then destroys; waits until it is shut off. A paused
   /// guest cannot react and is destroyed at once. False when it was off. Throws Interrupted instead of destroying when
-  /// `interrupted` says so.
-  bool stop(const std::string& uuid, std::chrono::seconds graceful, const std::function<bool()>& interrupted) const;
+  /// `interrupted` says so: once the wait is over, for the button cannot be unpressed; `on_interrupt` is told before.
+  bool stop(const std::string& uuid, std::chrono::seconds graceful, const std::function<bool()>& interrupted,
+            const std::function<void()>& on_interrupt = nullptr) const;
   /// Waits for a guest whose power button was pressed until it is off or gone, no longer than `limit`. Throws
   /// Interrupted when `interrupted` says so.
   void await_off(const std::string& uuid, std::chrono::seconds limit, const std::function<bool()>& interrupted) const;

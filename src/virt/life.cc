@@ -80,14 +80,21 @@ bool Connection::start(const std::string& uuid) const {
   return true;
 }
 
-bool Connection::stop(const std::string& uuid, std::chrono::seconds graceful,
-                      const std::function<bool()>& interrupted) const {
+bool Connection::stop(const std::string& uuid, std::chrono::seconds graceful, const std::function<bool()>& interrupted,
+                      const std::function<void()>& on_interrupt) const {
   const Domain domain = required(impl_->get(), uuid);
   const State state = state_of(domain.get());
   if (!is_active(state)) return false;
   if (graceful.count() > 0 && can_react(state) && ask_to_shut_down(domain.get())) {
     // It cannot be unasked: whoever interrupts has to know whether it went off.
-    if (wait_until_off(domain.get(), Clock::now() + graceful)) return true;
+    const auto tell_once = [&, told = false]() mutable {
+      if (!told && interrupted && interrupted()) {
+        told = true;
+        if (on_interrupt) on_interrupt();
+      }
+      return false;
+    };
+    if (wait_until_off(domain.get(), Clock::now() + graceful, tell_once)) return true;
     if (interrupted && interrupted()) throw Interrupted();
   }
   destroy(domain);

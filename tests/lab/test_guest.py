@@ -2,6 +2,8 @@
 """A real Debian guest: imported, booted, snapshotted frozen, cloned. Two boots at most, as each takes minutes under
 emulation."""
 
+import base64
+
 import pytest
 from faults import background, background_status, count_calls, strace
 from guest import again_if_kvm_gave_up, begin_inside, boot_of, booted, inside
@@ -158,6 +160,10 @@ def test_a_paused_guest_is_not_frozen(host, goes_on):
     result = host.run("kvm-snap", "golden", "snap", "paused", "--freeze=try")
     assert result.warnings == ["warning: machine 'golden' is not frozen: it is paused"]
     assert snapshot(host, "paused") == "crash"
+    result = host.run("kvm-clone", "golden", "copy", "--freeze=try")
+    assert any("machine 'golden' is not frozen: it is paused" in line for line in result.warnings), result
+    assert snapshot(host, host.property("copy", "origin").split("@")[1]) == "crash"
+    host.run("kvm-delete", "copy", "--yes")
     assert host.domains()["golden"] == "paused"
     host.run("virsh", "resume", "golden")
 
@@ -214,10 +220,64 @@ def test_a_freeze_that_was_given_up_is_thawed(host, goes_on):
     assert host.sh("systemctl list-units --plain --no-legend 'kld-thaw-golden-*'") != ""
     host.until("journalctl -u 'kld-thaw-golden-*' -o cat", "thawed", 120, pause=1)
     host.until(f"{STATUS}; systemctl list-units --plain --no-legend 'kld-thaw-*'", "thawed", 60)
-    # Asked to try, it takes the snapshot all the same, says what it is worth and that this is not what was wanted.
-    result = host.run("kvm-snap", "golden", "snap", "late", "--freeze=try", env={"PATH": path}, check=False)
-    assert result.rc == 1 and "could not be frozen" in result.err, result
+    # Asked to try, it takes the snapshot all the same, and says what it is worth and who looks after the guest.
+    result = host.run("kvm-snap", "golden", "snap", "late", "--freeze=try", env={"PATH": path})
+    (warning,) = result.warnings
+    assert warning.startswith("warning: machine 'golden' is not frozen: "), result
+    assert "it may still freeze, kld-thaw-golden-" in warning, result
     assert snapshot(host, "late") == "crash"
+
+
+# Speaks for the guest instead of its agent until it is told to end. What it freezes goes on all the same.
+IMPOSTOR = r"""
+import json, sys
+port = open("/dev/virtio-ports/org.qemu.guest_agent.0", "r+b", buffering=0)
+kind, frozen, thawed, rest = sys.argv[1], False, False, b""
+while True:
+    rest += port.read(4096)
+    *lines, rest = rest.split(b"
+")
+    for line in lines:
+        call = json.loads(line.lstrip(b"ÿ"))
+        what, answer = call["execute"], {}
+        if what.startswith("guest-sync"):
+            answer = call["arguments"]["id"]
+        elif what == "guest-fsfreeze-freeze":
+            frozen, answer = kind != "freezes nothing", 0 if kind == "freezes nothing" else 2
+        elif what == "guest-fsfreeze-thaw":
+            frozen, thawed, answer = frozen and kind == "stays frozen", True, 2
+        elif what == "guest-fsfreeze-status":
+            answer = "frozen" if frozen else "thawed"
+        if kind == "thaws nothing" and what == "guest-fsfreeze-thaw":
+            reply = {"error": {"class": "GenericError", "desc": "not now"}}
+        else:
+            reply = {"return": answer}
+        if not (kind == "falls silent" and thawed and what == "guest-fsfreeze-status"):
+            port.write((b"ÿ" if what.endswith("delimited") else b"") + json.dumps(reply).encode() + b"
+")
+        if what == "guest-shutdown":
+            sys.exit()
+"""
+
+
+@pytest.mark.parametrize("kind, says, is_over", [
+    ("freezes nothing", "it froze no file system", True),
+    ("thaws nothing", "it could not be thawed yet (", False),
+    ("falls silent", "it does not say that it is thawed", False),
+    ("stays frozen", "it does not say that it is thawed", False)])
+@again
+def test_only_what_froze_and_thawed_is_application_consistent(host, goes_on, kind, says, is_over):
+    script = base64.b64encode(IMPOSTOR.encode()).decode()
+    assert begin_inside(host, "golden", f"echo {script} | base64 -d >/root/impostor; systemd-run sh -c 'systemctl stop "
+                        f"qemu-guest-agent; python3 /root/impostor \"{kind}\"; systemctl start qemu-guest-agent'")
+    # It runs what it is given no command for, and says nothing.
+    host.until("virsh qemu-agent-command golden '{\"execute\":\"guest-impostor\"}' 2>&1", '"return":{}')
+    result = host.run("kvm-snap", "golden", "snap", kind.replace(" ", "-"), "--freeze", check=False)
+    assert result.rc == 1 and says in result.err, result
+    assert snapshot(host, kind.replace(" ", "-")) == "crash"
+    watched = host.sh("systemctl list-units --plain --no-legend 'kld-thaw-golden-*'")
+    assert (watched == "") == is_over
+    host.run("virsh", "qemu-agent-command", "golden", '{"execute":"guest-shutdown"}', check=False)
 
 
 @again

@@ -144,8 +144,23 @@ def test_interrupted_while_it_shuts_down(host):
         host.run("virsh", "destroy", "web")
         status, said = background_status(host)
         assert status == (130 if signal == "HUP" else 0), said
+        assert signal == "KILL" or "cannot be asked not to: waiting until it is off, 3600 s at most" in said
         assert host.domains() == {"web": "running"}, said
     assert host.run("kvm-snap", "web", "kept", "--json").json == []
+
+
+def test_interrupted_while_it_does_not_shut_down(host):
+    """Its firmware alone hears no power button. What may still come is told."""
+    host.create("web")
+    host.run("kvm-snap", "-q", "web", "snap", "then")
+    host.start("web")
+    before = host.state()
+    background(host, ["kvm-snap", "web", "rollback", "then", "--stop", "--timeout", "6s"])
+    host.until(f"cat {JOURNAL}/*.json", '{"begin":0}')
+    host.sh("pkill -INT -x kvm-snap")
+    status, said = background_status(host)
+    assert status == 130 and "asked to shut down and still runs: should it go off, start it again" in said, said
+    host.assert_same(before)
 
 
 def test_saved_while_it_shuts_down(host):
