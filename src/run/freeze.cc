@@ -99,7 +99,7 @@ void thaw(Guest& guest, const virt::Connection& libvirt) {
     }
   }
   guest.result.fell_back = false;
-  guest.result.problem = fmt::format("it could not be thawed yet ({}); a unit of systemd goes on trying", problem);
+  guest.result.problem = fmt::format("it could not be thawed ({})", problem);
 }
 
 /// What the guest itself says; nullopt when it does not.
@@ -178,11 +178,9 @@ void thaw_all(std::vector<Guest>& guests, const virt::Connection& libvirt) {
     } else {
       guest.may_be_frozen = true;
       auto& problem = guest.result.problem;
-      if (guest.result.fell_back) {
-        problem += fmt::format("; it may still freeze, {}", goes_on(guest));
-      } else if (problem.empty()) {
-        problem = fmt::format("it does not say that it is thawed; {}", goes_on(guest));
-      }
+      if (problem.empty()) problem = "it does not say that it is thawed";
+      if (guest.result.fell_back) problem += "; it may still freeze";
+      problem += fmt::format("; {}", goes_on(guest));
     }
   }
 }

@@ -41,7 +41,13 @@ def pytest_configure(config):
         config.addinivalue_line("markers", line)
 
 
+# Those that take longest begin first: where several labs run, none is idle at the end.
+LONG = ["test_faults", "test_rollback", "test_ghost", "test_guest", "test_counts", "test_retention", "test_demo", "test_delete",
+        "test_start_guard", "test_rollback_classic"]
+
+
 def pytest_collection_modifyitems(config, items):
+    items.sort(key=lambda item: LONG.index(item.module.__name__) if item.module.__name__ in LONG else len(LONG))
     if config.getoption("--soak"):
         return
     left_out = [item for item in items if item.get_closest_marker("soak")]

@@ -361,6 +361,11 @@ def sample(request, what, population, size=1):
     return chosen
 
 
+def some(request, what, population, size):
+    """All with --soak, whatever --points says."""
+    return list(population) if request.config.getoption("--soak") else sample(request, what, population, size)
+
+
 class Table:
     """What came of each fault: command × fault × outcome. A soak run writes it as a table; a row that it did not run
     stays as it was."""

@@ -2,7 +2,7 @@
 """One command broken at point after point. Whoever imports these tests says by pytest_generate_tests with which commands."""
 
 import pytest
-from faults import KILLED, TABLE, TROUBLES, at_record, count_calls, go_on, hold, journal_entries, plan_of, sample, stop_at, \
+from faults import KILLED, TABLE, TROUBLES, at_record, count_calls, go_on, hold, journal_entries, plan_of, sample, some, stop_at, \
     strace, trial_of
 from host import STATE, lab
 
@@ -95,7 +95,7 @@ def test_a_zfs_call_fails(host, request, command):
 def test_something_breaks_meanwhile(host, request, command):
     """Behind all that it looked at, before the step of each record: what it says is true, and recovery mends the rest."""
     trial = trial_of(host, command)
-    for trouble in TROUBLES:
+    for trouble in some(request, f"trouble {command.name}", TROUBLES, 2):
         for record in sample(request, f"{trouble.name} {command.name}", trial.records[1:]):
             break_at(host, trial, record, trouble)
 

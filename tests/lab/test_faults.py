@@ -3,7 +3,7 @@
 
 import pytest
 from faults import COLD_DELETE, COMMANDS, KILLED, background, background_status, count_calls, end_background, generator, \
-    hold, journal_entries, plan_of, prepare, record_before, sample, strace, trial_of
+    hold, journal_entries, plan_of, prepare, record_before, sample, some, strace, trial_of
 from host import JOURNAL, LIBVIRTD, ROOT, STATE, TPM, lab
 from sweeps import kill_at, power_cut, table, table_on_disk, test_a_zfs_call_fails, test_interrupted, test_killed_at_a_record, \
     test_something_breaks_meanwhile, with_commands  # noqa: F401
@@ -11,8 +11,13 @@ from sweeps import kill_at, power_cut, table, table_on_disk, test_a_zfs_call_fai
 pytestmark = pytest.mark.module_state(prepare=prepare)
 
 
+POWER = [COLD_DELETE if command.name == "delete" else command for command in COMMANDS.values()]
+
+
 def pytest_generate_tests(metafunc):
     with_commands(metafunc, COMMANDS.values())
+    if "cut" in metafunc.fixturenames:
+        metafunc.parametrize("cut", some(metafunc, "power", POWER, 2), ids=lambda command: command.name)
 
 
 FAILING = ["mount:error=EIO:when=1", "fsync:error=EIO:when=2", "fsync:error=ENOSPC:when=1", "rename:error=EIO:when=1",
@@ -497,12 +502,7 @@ def test_an_unreadable_journal_is_kept(host):
     host.sh(f"rm {JOURNAL}/broken.json")
 
 
-POWER = [COLD_DELETE if command.name == "delete" else command for command in COMMANDS.values()]
-
-
-@pytest.mark.parametrize("cut", POWER, ids=lambda command: command.name)
 def test_power_cut(host, request, cut):
-    """Behind each record in a soak."""
     for record in sample(request, f"power {cut.name}", trial_of(host, cut).records[1:]):
         power_cut(host, cut, record)
 

@@ -506,7 +506,8 @@ def test_the_pool_guard(host, small):
     assert re.search(r"pool 'small' is 9\d % full: above 90 % there are no new automatic snapshots", warnings[0])
     assert host.sh(f"zfs list -Ho name -t snapshot -r {small}") == before
     # What early deletion would free is shown; it is done only where the configuration says so.
-    host.sh(f"for i in 1 2 3; do zfs snapshot -o com.kldload:by=auto {small}/tight@auto-2020-01-01T00:00:0${{i}}Z "
+    host.sh(f"for i in 1 2 3; do dd if=/dev/urandom of=/dev/zvol/{small}/tight bs=64k count=1 oflag=direct conv=notrunc "
+            f"status=none; zpool sync; zfs snapshot -o com.kldload:by=auto {small}/tight@auto-2020-01-01T00:00:0${{i}}Z "
             f"{small}/.state/tight@auto-2020-01-01T00:00:0${{i}}Z; done")
     answer, warnings = take(host, *run, code=1)
     assert any(re.search(r"early deletion is off; it would remove 3 snapshots .* frees about [\d.]+[KMG]", warning)
