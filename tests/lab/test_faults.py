@@ -403,7 +403,7 @@ def test_a_pool_that_can_only_be_read(host):
         for argv in (other.argv, [*other.argv, "--dry-run"]):
             host.refuses(*argv, says="pool 'vmpool' is imported read-only", hint="zpool export vmpool")
     host.refuses("kvm-delete", "parent", "--yes", says="pool 'vmpool' is imported read-only", hint="zpool export vmpool")
-    host.refuses("kvm-snap", "undone", "delete", "then", "--yes", says="imported read-only")
+    host.refuses("kvm-snap", "back", "delete", "latest", "--yes", says="imported read-only")
     host.assert_same(before)
     result = host.run("kld", "recover", check=False)
     assert result.rc == 4 and "imported read-only" in result.out + result.err, result

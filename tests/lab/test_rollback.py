@@ -331,6 +331,9 @@ def test_its_disks_alone(host):
     lines, now = (sorted(line for line in xml.splitlines() if "<genid>" not in line)
                   for xml in (definition, host.xml("web")))
     assert now == lines
+    title, row = host.run("kvm-snap", "web", "kept").out.splitlines()
+    assert title.split() == ["NAME", "REASON", "USED", "EXPIRES"]
+    assert re.fullmatch(rf"web-{UTC} +rollback +[\d.]+[KMG] +{UTC} *", row), row
     host.run("kvm-snap", "web", "undo")
     assert [get(host, "web"), get(host, "web-data")] == ["now", "now"]
 
