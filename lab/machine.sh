@@ -8,8 +8,8 @@ pool_size=24G
 # The lab for measurements has two, as hosts have more than one; it starts no machine (see below).
 cpus=${KLD_LAB_CPUS:-1}
 spare_size=4G
-# Emulation translates code anew wherever it finds it at another address: a host that randomizes none runs programs nearly
-# twice as fast. The rest would clear, check or count what no test looks at.
+# Emulation translates code anew wherever it finds it at another address: a host that randomizes none starts programs in a
+# third of the time. The rest would clear, check or count what no test looks at.
 quick='mitigations=off norandmaps nokaslr init_on_alloc=0 hardened_usercopy=0 randomize_kstack_offset=0 nowatchdog
   kfence.sample_interval=0'
 kernel_line="root=/dev/vda rw console=ttyS0 net.ifnames=0 apparmor=1 security=apparmor ${quick//$'\n' /}"

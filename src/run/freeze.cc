@@ -68,11 +68,10 @@ class Watchdog {
 struct Guest {
   const plan::Freeze* freeze;
   Frozen result;
-  Locks alone = {};  ///< one of us at a time: another would thaw under us
-  std::unique_ptr<Watchdog> watchdog = nullptr;
-  bool was_asked = false;  ///< it is frozen, or may be later
+  Locks alone = {};                              ///< one of us at a time: another would thaw under us
+  std::unique_ptr<Watchdog> watchdog = nullptr;  ///< none any more once the guest says that it is thawed
+  bool was_asked = false;                        ///< it is frozen, or may be later
   bool is_frozen = false;
-  bool may_be_frozen = false;  ///< once all is over
   Clock::time_point since = {};
 };
 
@@ -174,21 +173,20 @@ void thaw_all(std::vector<Guest>& guests, const virt::Connection& libvirt) {
     }
     if (frozen == false) {
       guest.watchdog->disarm();
-      guest.may_be_frozen = false;
-    } else {
-      guest.may_be_frozen = true;
-      auto& problem = guest.result.problem;
-      if (problem.empty()) problem = "it does not say that it is thawed";
-      if (guest.result.fell_back) problem += "; it may still freeze";
-      problem += fmt::format("; {}", goes_on(guest));
+      guest.watchdog.reset();
+      continue;
     }
+    auto& problem = guest.result.problem;
+    if (problem.empty()) problem = "it does not say that it is thawed";
+    if (guest.result.fell_back) problem += "; it may still freeze";
+    problem += fmt::format("; {}", goes_on(guest));
   }
 }
 
-/// Of a snapshot that did not come about, or whose guests were not all frozen.
+/// Of a snapshot that did not come about: nobody reads the results.
 void warn_of_frozen(const std::vector<Guest>& guests, const std::function<void(const std::string&)>& warn) {
   for (const auto& guest : guests) {
-    if (!guest.may_be_frozen || !warn) continue;
+    if (!guest.watchdog || !warn) continue;
     warn(fmt::format("machine '{}' may be frozen, or freeze later: {}", guest.freeze->domain.name, goes_on(guest)));
   }
 }

@@ -215,6 +215,8 @@ def test_a_freeze_that_was_given_up_is_thawed(host, goes_on):
         result = host.run("kvm-snap", "golden", "snap", "late", "--freeze", env={"PATH": path}, check=False)
         assert result.rc == 1, result
         assert "could not be frozen" in result.errors[0] and len(result.hints) == 1
+        (warning,) = result.warnings
+        assert "machine 'golden' may be frozen, or freeze later: kld-thaw-golden-" in warning, result
         # It is stopped still: now not even the ping is answered.
         host.refuses("kvm-snap", "golden", "--freeze", says="its agent does not answer", hint="--freeze=try")
     assert host.sh("systemctl list-units --plain --no-legend 'kld-thaw-golden-*'") != ""
